@@ -1,0 +1,25 @@
+"""vlm-ood: give it images and class names, and it says which images don't belong, why, and where.
+
+import vlm_ood as vo
+
+encoder = vo.load_encoder("embedded")
+bank = vo.text_bank(encoder, ["cat", "dog"])
+fitted = vo.create_detector("mcm").fit(vo.Task(classes=bank))
+scores = fitted.score(encoder.encode_images(images))  # higher is more out of distribution
+"""
+
+from vlm_ood.detectors import create_detector, detector_names
+from vlm_ood.encoders import load_encoder
+from vlm_ood.text import text_bank
+from vlm_ood.types import ImageFeatures, Support, Task, TextBank
+
+__all__ = [
+    "ImageFeatures",
+    "Support",
+    "Task",
+    "TextBank",
+    "create_detector",
+    "detector_names",
+    "load_encoder",
+    "text_bank",
+]

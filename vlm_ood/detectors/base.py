@@ -1,0 +1,135 @@
+"""What every detector is: hyper-parameters in a frozen record, `learn` once, `score` many times.
+
+A detector sees vectors only. It never learns where they came from, and a fitted one never changes, so that
+threads and workers share it without a lock.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
+
+from jaxtyping import Bool, Float
+from pydantic import ConfigDict
+from torch import Tensor
+
+from vlm_ood.digests import digest_of
+from vlm_ood.errors import CapabilityError, ClassNamesError, VectorError
+from vlm_ood.registry import Registry
+from vlm_ood.types import ImageFeatures, Task
+
+State = TypeVar("State")
+
+registry: "Registry[Detector[Any]]" = Registry("detector", "vlm_ood.detectors")
+register = registry.register
+
+
+@dataclass(frozen=True)
+class Detector(ABC, Generic[State]):
+    """An OOD score over image features, given a task.
+
+    The class variables say what it is: `name` (its registered name), `paper` (authors, title, venue, year, arXiv
+    number), `needs` (the parts of a Task beyond the classes), `min_classes`, `needs_patches`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    needs_patches: ClassVar[bool] = False
+    min_classes: ClassVar[int] = 2
+
+    @abstractmethod
+    def learn(self, task: Task) -> State:
+        """Whatever doesn't depend on the images to be scored; computed once."""
+
+    @abstractmethod
+    def score(self, images: ImageFeatures, state: State) -> Float[Tensor, " n"]:
+        """One finite fp32 number an image; higher is more OOD; independent of the other images."""
+
+    def decide(self, images: ImageFeatures, state: State) -> Bool[Tensor, " n"] | None:
+        """True for OOD by the method's own threshold-free rule; None for methods without one."""
+        return None
+
+    def fit(self, task: Task) -> "FittedDetector[State]":
+        """Bind the detector to a task.
+
+        Raises:
+            TaskError: the task lacks something the method needs.
+            ClassNamesError: too few classes for the score to mean anything.
+        """
+        task.require(self.name, self.needs)
+        if len(task.classes) < self.min_classes:
+            raise ClassNamesError(
+                f"{self.name} compares at least {self.min_classes} classes, got {len(task.classes)}: "
+                "add a class, or use max_cosine, which works with one"
+            )
+        return FittedDetector(self, task, self.learn(task))
+
+
+@dataclass(frozen=True, eq=False)
+class FittedDetector(Generic[State]):
+    """A detector bound to a task: what `Detector.fit` returns."""
+
+    detector: Detector[State]
+    task: Task
+    state: State
+
+    @cached_property
+    def digest(self) -> str:
+        """Of method, hyper-parameters and task: what a calibration belongs to."""
+        return digest_of(self.detector.name, asdict(self.detector), self.task.digest)
+
+    def score(self, images: ImageFeatures) -> Float[Tensor, " n"]:
+        """One fp32 number an image, on the images' device; higher is more OOD.
+
+        Raises:
+            VectorError: images and classes have different dimension.
+            CapabilityError: the method reads patches and the features have none.
+        """
+        return self.detector.score(self._checked(images), self.state).float()
+
+    def decide(self, images: ImageFeatures) -> Bool[Tensor, " n"] | None:
+        """True for OOD by the method's own rule, or None when the method has none and needs a calibration."""
+        return self.detector.decide(self._checked(images), self.state)
+
+    def nearest(self, images: ImageFeatures, top: int = 3, scale: float = 100.0) -> list[list[tuple[str, float]]]:
+        """For each image the `top` classes by cosine, with probabilities softmax(scale * cosine) over all classes."""
+        images = self._checked(images, patches=False)
+        classes = self.task.classes
+        probabilities = (scale * images.pooled @ classes.embeddings.T).softmax(dim=-1)
+        best = probabilities.topk(min(top, len(classes)), dim=-1)
+        return [
+            [(classes.names[row], value) for row, value in zip(rows, values, strict=True)]
+            for rows, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def _checked(self, images: ImageFeatures, *, patches: bool | None = None) -> ImageFeatures:
+        if images.pooled.shape[1] != self.task.classes.dim:
+            raise VectorError(
+                f"images have dimension {images.pooled.shape[1]}, classes {self.task.classes.dim}: "
+                "encode both with one encoder"
+            )
+        if (self.detector.needs_patches if patches is None else patches) and images.patches is None:
+            raise CapabilityError(
+                f"{self.detector.name} reads patch features: encode with patches=True and an encoder that has them"
+            )
+        return images.to(self.task.classes.embeddings.device)
+
+
+@dataclass(frozen=True)
+class CosineDetector(Detector[Float[Tensor, "c d"]]):
+    """A detector that needs only the cosines of an image to the classes."""
+
+    @abstractmethod
+    def from_cosine(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        """The equation: cosines in [-1, 1] to scores, higher is more OOD."""
+
+    def learn(self, task: Task) -> Float[Tensor, "c d"]:
+        """The class embeddings."""
+        return task.classes.embeddings
+
+    def score(self, images: ImageFeatures, state: Float[Tensor, "c d"]) -> Float[Tensor, " n"]:
+        """The equation on the pooled features."""
+        return self.from_cosine(images.pooled @ state.T)

@@ -1,0 +1,160 @@
+"""What every encoder is: pictures and prompts in, unit vectors of one joint space out."""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vlm_ood.encoders.preprocessing import Preprocessing
+from vlm_ood.errors import CapabilityError
+from vlm_ood.images import Picture
+from vlm_ood.types import ImageFeatures
+
+Capability = Literal["patches", "stages", "vv", "text_gradients"]
+Progress = Callable[[int], object]
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Encoder(ABC):
+    """Two towers and what belongs to them.
+
+    Attributes:
+        name: what `load_encoder` was given.
+        digest: of weights, architecture and preprocessing; vectors with equal digests may be mixed.
+        dim: d, length of the joint space.
+        scale: what the model multiplies cosines with, exp(logit_scale); 100 for CLIP.
+        device: where the network runs.
+        dtype: in which the network runs; features are fp32 whatever it is.
+        batch_size: pictures in a forward pass at which this network is fastest on this device.
+        preprocessing: from a picture to pixels.
+        capabilities: what this architecture gives beyond pooled features.
+    """
+
+    name: str
+    digest: str
+    dim: int
+    scale: float
+    device: torch.device
+    dtype: torch.dtype
+    batch_size: int
+    preprocessing: Preprocessing
+    capabilities: frozenset[Capability] = frozenset()
+
+    @abstractmethod
+    def encode_pixels(
+        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
+    ) -> ImageFeatures:
+        """One forward pass over a batch of preprocessed pictures, on `device`.
+
+        Args:
+            pixels: from `preprocessing`, on any device.
+            patches: whether to return patch features, from the same pass.
+            stages: numbers of blocks, from 1, whose tokens to return.
+
+        Raises:
+            CapabilityError: this architecture has no patches or stages.
+        """
+
+    @abstractmethod
+    def encode_text(
+        self,
+        prompts: Sequence[str],
+        *,
+        normalise: bool = True,
+        batch_size: int = 256,
+        progress: Progress | None = None,
+    ) -> Float[Tensor, "n d"]:
+        """fp32 vectors of the prompts, in order, on `device`.
+
+        Args:
+            prompts: whole sentences; longer ones than the context are cut at its end, as the tokenizer does.
+            normalise: whether to bring each vector to length 1.
+            batch_size: prompts in a forward pass.
+            progress: called with the number of prompts done since the last call.
+        """
+
+    def encode_images(
+        self,
+        images: Iterable[Picture],
+        *,
+        patches: bool = False,
+        stages: Sequence[int] = (),
+        batch_size: int | None = None,
+        workers: int = 4,
+        progress: Progress | None = None,
+    ) -> ImageFeatures:
+        """Features of the pictures, in order, on `device`; preprocessing runs ahead of the network.
+
+        Args:
+            images: PIL images of any mode, or uint8 arrays (h, w, 3) in RGB.
+            patches: whether to return patch features, from the same pass.
+            stages: numbers of blocks, from 1, whose tokens to return.
+            batch_size: pictures in a forward pass; by default the encoder's own.
+            workers: threads that preprocess.
+            progress: called with the number of pictures done since the last call.
+
+        Raises:
+            ImageError: a picture without pixels or an array of another kind.
+            CapabilityError: this architecture has no patches or stages.
+            VectorError: no pictures.
+        """
+        pixels = run_ahead(self.preprocessing, images, workers=workers, ahead=2 * (batch_size or self.batch_size))
+        return ImageFeatures.concatenate(
+            list(self.encode_batches(pixels, patches=patches, stages=stages, batch_size=batch_size, progress=progress))
+        )
+
+    def encode_batches(
+        self,
+        pixels: Iterable[UInt8[Tensor, "3 h w"]],
+        *,
+        patches: bool = False,
+        stages: Sequence[int] = (),
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[ImageFeatures]:
+        """Features of a stream of preprocessed pictures, a batch at a time; memory doesn't grow with the stream."""
+        stream = iter(pixels)
+        while batch := list(itertools.islice(stream, batch_size or self.batch_size)):
+            yield self.encode_pixels(self._to_device(torch.stack(batch)), patches=patches, stages=stages)
+            if progress is not None:
+                progress(len(batch))
+
+    def require(self, *capabilities: Capability) -> None:
+        """Raise a CapabilityError for what this encoder can't give."""
+        for capability in capabilities:
+            if capability not in self.capabilities:
+                offered = ", ".join(sorted(self.capabilities)) or "pooled features only"
+                raise CapabilityError(f"{self.name} gives no {capability}; it gives {offered}")
+
+    def _to_device(self, pixels: Tensor) -> Tensor:
+        """Pinned, so that the copy overlaps the kernels of the batch before."""
+        if self.device.type == "cuda":
+            return pixels.pin_memory().to(self.device, non_blocking=True)
+        return pixels.to(self.device)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} d={self.dim} {self.device} {self.dtype}>"
+
+
+def run_ahead(function: Callable[[A], B], items: Iterable[A], *, workers: int, ahead: int) -> Iterator[B]:
+    """`map` in threads, in order, never more than `ahead` results waiting; Pillow frees the interpreter lock."""
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        waiting: deque[Future[B]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= max(1, ahead):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,114 @@
+"""From a picture to the pixels that a set of weights was trained on.
+
+Preprocessing belongs to the weights: its digest is part of the encoder's. It ends in uint8, so that a picture can wait
+in a queue at a quarter of the size; scaling and normalising happen on the device.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from vlm_ood.digests import digest_of
+from vlm_ood.images import Picture, to_rgb
+
+Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
+ResizeMode = Literal["shortest", "squash", "longest"]
+
+_RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the input of a network.
+
+    Args:
+        height: rows of the input, in pixels.
+        width: columns of the input, in pixels.
+        mean: of the red, green and blue channel, in [0, 1].
+        std: likewise.
+        interpolation: of the resize, in Pillow's antialiased form.
+        resize_mode: "shortest" brings the shorter side to `resize` and crops the centre, as CLIP does; "squash"
+            ignores the aspect ratio, as SigLIP does; "longest" fits the picture in and fills the rest with `fill`.
+        resize: length of the shorter side before the crop; by default the longer of height and width.
+        fill: grey value of the border for "longest", in [0, 255].
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Interpolation = "bicubic"
+    resize_mode: ResizeMode = "shortest"
+    resize: int | None = None
+    fill: int = 0
+
+    @property
+    def digest(self) -> str:
+        """Of every field."""
+        return digest_of(asdict(self))
+
+    def __call__(self, picture: Picture) -> UInt8[Tensor, "3 h w"]:
+        """The picture as the network's input, before scaling and normalising.
+
+        Args:
+            picture: a PIL image of any mode, or a uint8 array (h, w, 3) in RGB.
+        """
+        fitted = self._fit(to_rgb(picture))
+        return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
+
+    def normalise(self, pixels: UInt8[Tensor, "n 3 h w"], dtype: torch.dtype) -> Float[Tensor, "n 3 h w"]:
+        """Scale to [0, 1], subtract the mean, divide by the standard deviation, on the pixels' device."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        return ((pixels.float() / 255 - mean) / std).to(dtype)
+
+    def _fit(self, image: Image.Image) -> Image.Image:
+        fits: dict[ResizeMode, Callable[[Image.Image], Image.Image]] = {
+            "shortest": self._resize_and_crop,
+            "squash": self._squash,
+            "longest": self._pad,
+        }
+        return fits[self.resize_mode](image)
+
+    def _squash(self, image: Image.Image) -> Image.Image:
+        return image.resize((self.width, self.height), _RESAMPLING[self.interpolation])
+
+    def _resize_and_crop(self, image: Image.Image) -> Image.Image:
+        image = _trim(image)
+        short = self.resize or max(self.height, self.width)
+        if image.width <= image.height:
+            size = short, int(short * image.height / image.width)
+        else:
+            size = int(short * image.width / image.height), short
+        left, top = round((size[0] - self.width) / 2), round((size[1] - self.height) / 2)
+        resized = image.resize(size, _RESAMPLING[self.interpolation])
+        return resized.crop((left, top, left + self.width, top + self.height))
+
+    def _pad(self, image: Image.Image) -> Image.Image:
+        scale = min(self.width / image.width, self.height / image.height)
+        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        canvas = Image.new("RGB", (self.width, self.height), (self.fill,) * 3)
+        resized = image.resize(size, _RESAMPLING[self.interpolation])
+        canvas.paste(resized, ((self.width - size[0]) // 2, (self.height - size[1]) // 2))
+        return canvas
+
+
+def _trim(image: Image.Image, max_aspect: int = 8) -> Image.Image:
+    """Cut the far ends off a strip: the centre crop never sees them, and 1x8000 would need 1.2 GB once resized."""
+    short = min(image.size)
+    width, height = min(image.width, max_aspect * short), min(image.height, max_aspect * short)
+    if (width, height) == image.size:
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))

@@ -1,0 +1,88 @@
+"""A table of named classes, filled by walking a package: a new method is one file and nothing else."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from vlm_ood.errors import ParameterError, UnknownNameError
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+
+class Registry(Generic[T]):
+    """Names to frozen dataclasses whose fields are hyper-parameters.
+
+    Args:
+        kind: what an entry is called in messages ("detector").
+        package: the package whose modules are imported before the first look-up.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._classes: dict[str, type[T]] = {}
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """Decorate a dataclass to give it a name; a taken name is an error."""
+
+        def enter(cls: C) -> C:
+            if name in self._classes:
+                raise ValueError(f"{self.kind} {name!r} is registered by {self._classes[name].__module__} already")
+            self._classes[name] = cls
+            cls.name = name  # type: ignore[attr-defined]
+            return cls
+
+        return enter
+
+    @cached_property
+    def _discovered(self) -> dict[str, type[T]]:
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        return self._classes
+
+    def names(self) -> list[str]:
+        """Every registered name, sorted."""
+        return sorted(self._discovered)
+
+    def get(self, name: str) -> type[T]:
+        """The class of that name.
+
+        Raises:
+            UnknownNameError: with the closest name and all known ones.
+        """
+        if name not in self._discovered:
+            raise UnknownNameError(self.kind, name, self._discovered)
+        return self._discovered[name]
+
+    def create(self, name: str, **parameters: Any) -> T:
+        """An instance with these hyper-parameters, each checked against its field.
+
+        Raises:
+            UnknownNameError: for the name.
+            ParameterError: for a parameter that is unknown or out of range.
+        """
+        cls = self.get(name)
+        try:
+            return TypeAdapter(cls).validate_python(parameters)
+        except ValidationError as error:
+            known = ", ".join(self.schema(name).get("properties", {})) or "none"
+            wrong = "; ".join(
+                f"{'.'.join(map(str, problem['loc']))}={problem['input']!r}: {problem['msg']}"
+                for problem in error.errors()
+            )
+            raise ParameterError(f"{self.kind} {name}: {wrong}. Its parameters: {known}.") from None
+
+    def schema(self, name: str) -> dict[str, Any]:
+        """The JSON schema of the hyper-parameters."""
+        return TypeAdapter(self.get(name)).json_schema()
+
+    def parameters(self, instance: T) -> dict[str, Any]:
+        """The hyper-parameters of an instance, as plain values."""
+        return asdict(instance)  # type: ignore[call-overload, no-any-return]

@@ -1,0 +1,220 @@
+"""The frozen records that pass between the layers.
+
+Letters of the axes, the same in every signature: n images, c classes, d embedding, p patches, m negatives,
+s support images, t templates, h w rows and columns of a grid.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from vlm_ood.digests import digest_of
+from vlm_ood.errors import TaskError, VectorError
+
+
+def unit_rows(vectors: Shaped[Tensor, "... d"], what: str) -> Float[Tensor, "... d"]:
+    """The vectors in fp32 at length 1.
+
+    Raises:
+        VectorError: when a row is not finite or has no length; the message names the rows.
+    """
+    vectors = vectors.float()
+    length = vectors.norm(dim=-1, keepdim=True)
+    bad = ~(length.isfinite() & (length > 0)).squeeze(-1)
+    if bad.any():
+        rows = bad.reshape(len(vectors), -1).any(dim=1).nonzero().flatten().tolist()
+        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        raise VectorError(
+            f"{what}: {len(rows)} of {len(vectors)} rows are not finite or have length zero (rows {shown}); "
+            "leave them out or encode them again"
+        )
+    unit: Tensor = vectors / length
+    return unit
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFeatures:
+    """What an encoder saw in n images.
+
+    Args:
+        pooled: (n, d), one vector an image; any float dtype and length, kept in fp32 at length 1.
+        patches: (n, p, d) in the joint space, row by row of `grid`, kept in fp32 at length 1; or None.
+        grid: (h, w) with h * w = p.
+        stages: {block number: (n, p, width)}, tokens after that block, as the network gives them.
+
+    Raises:
+        VectorError: rows that are not finite or have no length, axes that don't agree.
+    """
+
+    pooled: Float[Tensor, "n d"]
+    patches: Float[Tensor, "n p d"] | None = None
+    grid: tuple[int, int] | None = None
+    stages: Mapping[int, Float[Tensor, "n p _"]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pooled.ndim != 2:
+            raise VectorError(f"pooled features must have the axes (n, d), got {tuple(self.pooled.shape)}")
+        object.__setattr__(self, "pooled", unit_rows(self.pooled, "pooled features"))
+        if self.patches is None:
+            return
+        n, d = self.pooled.shape
+        if self.patches.ndim != 3 or self.patches.shape[0] != n or self.patches.shape[2] != d:
+            raise VectorError(f"patches must have the axes ({n}, p, {d}), got {tuple(self.patches.shape)}")
+        if self.grid is None or self.grid[0] * self.grid[1] != self.patches.shape[1]:
+            raise VectorError(f"grid {self.grid} doesn't hold the {self.patches.shape[1]} patches")
+        object.__setattr__(self, "patches", unit_rows(self.patches, "patch features"))
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def __getitem__(self, rows: slice | Sequence[int] | Tensor) -> "ImageFeatures":
+        if isinstance(rows, Sequence):
+            rows = torch.as_tensor(rows, dtype=torch.long)
+        patches = None if self.patches is None else self.patches[rows]
+        stages = {layer: tokens[rows] for layer, tokens in self.stages.items()}
+        return replace(self, pooled=self.pooled[rows], patches=patches, stages=stages)
+
+    def to(self, device: torch.device | str) -> "ImageFeatures":
+        """The same features on another device."""
+        patches = None if self.patches is None else self.patches.to(device)
+        stages = {layer: tokens.to(device) for layer, tokens in self.stages.items()}
+        return replace(self, pooled=self.pooled.to(device), patches=patches, stages=stages)
+
+    @staticmethod
+    def concatenate(parts: "Sequence[ImageFeatures]") -> "ImageFeatures":
+        """Several batches as one, in order.
+
+        Raises:
+            VectorError: when there is no batch.
+        """
+        if not parts:
+            raise VectorError("no features to join: every image failed or none was given")
+        first = parts[0]
+        patches = None
+        if first.patches is not None:
+            patches = torch.cat([part.patches for part in parts if part.patches is not None])
+        stages = {layer: torch.cat([part.stages[layer] for part in parts]) for layer in first.stages}
+        return ImageFeatures(torch.cat([part.pooled for part in parts]), patches, first.grid, stages)
+
+
+@dataclass(frozen=True, eq=False)
+class TextBank:
+    """Names and one unit vector each: class names, mined negatives, no-prompts, tuned prompts.
+
+    Args:
+        names: c names, in the order of the rows.
+        embeddings: (c, d), any float dtype and length, kept in fp32 at length 1.
+        digest: what made it; by default the digest of names and values.
+    """
+
+    names: tuple[str, ...]
+    embeddings: Float[Tensor, "c d"]
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        if self.embeddings.ndim != 2:
+            raise VectorError(f"a text bank has the axes (c, d), got {tuple(self.embeddings.shape)}")
+        if len(self.names) != len(self.embeddings):
+            raise VectorError(f"{len(self.names)} names for {len(self.embeddings)} embeddings: give one vector a name")
+        object.__setattr__(self, "embeddings", unit_rows(self.embeddings, "text bank"))
+        if not self.digest:
+            object.__setattr__(self, "digest", digest_of(list(self.names), self.embeddings))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def dim(self) -> int:
+        """d, the length of the joint space."""
+        return self.embeddings.shape[1]
+
+    def to(self, device: torch.device | str) -> "TextBank":
+        """The same bank on another device."""
+        return replace(self, embeddings=self.embeddings.to(device))
+
+    def take(self, rows: Sequence[int]) -> "TextBank":
+        """The bank of these rows, in this order."""
+        index = torch.as_tensor(rows, dtype=torch.long, device=self.embeddings.device)
+        return TextBank(tuple(self.names[row] for row in rows), self.embeddings[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """A few labelled in-distribution images.
+
+    Args:
+        features: of s images.
+        labels: (s,) rows of the class bank.
+    """
+
+    features: ImageFeatures
+    labels: Int[Tensor, " s"]
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != (len(self.features),):
+            raise VectorError(
+                f"{len(self.features)} support images need as many labels, got {tuple(self.labels.shape)}"
+            )
+
+    @property
+    def digest(self) -> str:
+        """Of the vectors and the labels."""
+        return digest_of(self.features.pooled, self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What belongs, and what a method may need to know besides.
+
+    Args:
+        classes: the in-distribution classes.
+        negatives: words that describe what does not belong (NegLabel, CSP, NegPrompt).
+        no: one row a class, from a tower or templates that negate it (CLIPN).
+        support: few-shot images.
+
+    Raises:
+        VectorError: dimensions that don't agree, or a `no` bank with other rows than `classes`.
+    """
+
+    classes: TextBank
+    negatives: TextBank | None = None
+    no: TextBank | None = None
+    support: Support | None = None
+
+    def __post_init__(self) -> None:
+        for part, bank in (("negatives", self.negatives), ("no", self.no)):
+            if bank is not None and bank.dim != self.classes.dim:
+                raise VectorError(
+                    f"{part} have dimension {bank.dim}, classes {self.classes.dim}: encode both with one encoder"
+                )
+        if self.no is not None and len(self.no) != len(self.classes):
+            raise VectorError(f"{len(self.no)} no-prompts for {len(self.classes)} classes: give one a class")
+        if self.support is not None:
+            if self.support.features.pooled.shape[1] != self.classes.dim:
+                raise VectorError("support images and classes come from encoders of different dimension")
+            if len(self.support.labels) and not 0 <= int(self.support.labels.min()) <= int(
+                self.support.labels.max()
+            ) < len(self.classes):
+                raise VectorError(f"support labels must be rows of the {len(self.classes)} classes")
+
+    def require(self, method: str, needs: frozenset[str]) -> None:
+        """Raise a TaskError that names each part in `needs` that is missing."""
+        missing = sorted(part for part in needs if getattr(self, part) is None)
+        if missing:
+            remedies = {
+                "negatives": "negatives=vo.mine_negatives(...)",
+                "no": "no=a TextBank of no-prompts",
+                "support": "support=vo.Support(features, labels)",
+            }
+            wanted = ", ".join(remedies[part] for part in missing)
+            raise TaskError(f"{method} needs {' and '.join(missing)}: vo.Task(classes=..., {wanted})")
+
+    @property
+    def digest(self) -> str:
+        """Of everything in the task."""
+        parts = (self.classes, self.negatives, self.no, self.support)
+        return digest_of([part and part.digest for part in parts])

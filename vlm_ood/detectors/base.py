@@ -52,6 +52,10 @@ class Detector(ABC, Generic[State]):
         """True for OOD by the method's own threshold-free rule; None for methods without one."""
         return None
 
+    def pulled_out_by(self, images: ImageFeatures, state: State, top: int) -> list[list[tuple[str, float]]]:
+        """For each image the negative names that speak most against the classes, with their probabilities."""
+        return [[] for _ in range(len(images))]
+
     def fit(self, task: Task) -> "FittedDetector[State]":
         """Bind the detector to a task.
 
@@ -104,6 +108,10 @@ class FittedDetector(Generic[State]):
             [(classes.names[row], value) for row, value in zip(rows, values, strict=True)]
             for rows, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
+
+    def pulled_out_by(self, images: ImageFeatures, top: int = 3) -> list[list[tuple[str, float]]]:
+        """For each image the `top` negative names that pulled it out, strongest first; empty without negatives."""
+        return self.detector.pulled_out_by(self._checked(images), self.state, top)
 
     def _checked(self, images: ImageFeatures, *, patches: bool | None = None) -> ImageFeatures:
         if images.pooled.shape[1] != self.task.classes.dim:

@@ -1,0 +1,35 @@
+"""The command `vlm-ood`: one file a command, found by walking this folder."""
+
+import importlib
+import pkgutil
+import sys
+
+import typer
+
+from vlm_ood.cli.common import notes
+
+
+def build() -> typer.Typer:
+    """The application: each module here with a function `command` is a command of the module's name."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Give it images and class names, and it says which images don't belong, why, and where.",
+    )
+    for found in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+        module = importlib.import_module(f"{__name__}.{found.name}")
+        if hasattr(module, "command"):
+            app.command(found.name.replace("_", "-"))(module.command)
+    return app
+
+
+def main() -> None:
+    """Run a command; what a user can mend is one line on standard error and exit status 2."""
+    from vlm_ood.errors import VlmOodError
+
+    try:
+        build()()
+    except (VlmOodError, FileNotFoundError) as error:
+        notes.print(f"[bold red]error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,99 @@
+"""What every command shares: options, output, progress, and one way to fail."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from vlm_ood.encoders.base import Encoder
+    from vlm_ood.encoders.base import Progress as Advance
+
+console = Console()  # results
+notes = Console(stderr=True)  # everything else, so that --json and --csv can be piped
+
+ClassesOption = Annotated[
+    str | None,
+    typer.Option("--classes", "-c", help="Class names, 'cat,dog', or @FILE with one name a line."),
+]
+EncoderOption = Annotated[str, typer.Option("--encoder", "-e", help="See `vlm-ood encoders`.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+PrecisionOption = Annotated[str, typer.Option("--dtype", help="auto, fp32, fp16, bf16.")]
+TemplatesOption = Annotated[
+    str, typer.Option("--templates", "-t", help="A set in prompts/, or one sentence with a {} in it.")
+]
+MethodOption = Annotated[str, typer.Option("--method", "-m", help="See `vlm-ood detectors`.")]
+ParameterOption = Annotated[
+    list[str] | None, typer.Option("--param", "-p", help="A parameter of the method, NAME=VALUE; may be repeated.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def read_classes(classes: str | None) -> list[str]:
+    """The names in 'cat,dog' or, for '@FILE', one a line.
+
+    Raises:
+        ClassNamesError: none given, or a file that can't be read.
+    """
+    from vlm_ood.errors import ClassNamesError
+
+    if not classes:
+        raise ClassNamesError('no class names: give --classes "cat,dog" or --classes @names.txt')
+    if not classes.startswith("@"):
+        return [name.strip() for name in classes.split(",")]
+    try:
+        lines = Path(classes[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClassNamesError(f"class names can't be read from {classes[1:]}: {error}") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_parameters(parameters: list[str] | None) -> dict[str, Any]:
+    """{'temperature': 0.5} from ['temperature=0.5']; values are JSON where they can be, else strings.
+
+    Raises:
+        ParameterError: no '='.
+    """
+    from vlm_ood.errors import ParameterError
+
+    read: dict[str, Any] = {}
+    for given in parameters or []:
+        name, equals, value = given.partition("=")
+        if not equals:
+            raise ParameterError(f"--param {given!r} must be NAME=VALUE, such as temperature=0.5")
+        try:
+            read[name] = json.loads(value)
+        except json.JSONDecodeError:
+            read[name] = value
+    return read
+
+
+def open_encoder(name: str, device: str, precision: str) -> "Encoder":
+    """The encoder, with a note while it loads."""
+    from vlm_ood.encoders import load_encoder
+    from vlm_ood.errors import UnknownNameError
+
+    if precision not in {"auto", "fp32", "fp16", "bf16"}:
+        raise UnknownNameError("dtype", precision, ["auto", "fp32", "fp16", "bf16"])
+    with notes.status(f"loading {name} ..."):
+        return load_encoder(name, device=device, dtype=precision)  # type: ignore[arg-type]
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None) -> "Iterator[Advance]":
+    """A bar on standard error while the block runs; call what it gives with the number of items done."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=notes, transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+def print_json(value: Any) -> None:
+    """JSON on standard output; numbers that JSON lacks are an error of ours."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -31,5 +31,6 @@ def main() -> None:
     try:
         build()()
     except (VlmOodError, FileNotFoundError) as error:
-        notes.print(f"[bold red]error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        notes.print("error:", style="bold red", end=" ")
+        notes.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

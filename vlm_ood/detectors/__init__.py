@@ -1,15 +1,37 @@
 """OOD scores: one method, one file. The registry walks this folder."""
 
+from typing import Any
+
 from vlm_ood.detectors.base import CosineDetector, Detector, FittedDetector, register, registry
 
 create_detector = registry.create
 detector_names = registry.names
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What there is to know about a detector, as plain values: for the command line and the API.
+
+    Raises:
+        UnknownNameError: no such detector.
+    """
+    cls = registry.get(name)
+    return {
+        "name": name,
+        "summary": (cls.__doc__ or "").strip().splitlines()[0],
+        "paper": cls.paper,
+        "needs": sorted(cls.needs),
+        "needs_patches": cls.needs_patches,
+        "min_classes": cls.min_classes,
+        "parameters": registry.schema(name),
+    }
+
 
 __all__ = [
     "CosineDetector",
     "Detector",
     "FittedDetector",
     "create_detector",
+    "describe",
     "detector_names",
     "register",
     "registry",

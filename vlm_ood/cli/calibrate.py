@@ -1,0 +1,88 @@
+"""`vlm-ood calibrate`: a threshold from images that belong."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlm_ood.cli.common import (
+    ClassesOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    MethodOption,
+    ParameterOption,
+    PrecisionOption,
+    TemplatesOption,
+    console,
+    notes,
+    print_json,
+)
+
+
+def command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the calibration (JSON).")],
+    images: Annotated[list[str] | None, typer.Argument(help="Pictures that belong, or folders of them.")] = None,
+    classes: ClassesOption = None,
+    keep: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of images that belong to accept.")] = 0.95,
+    rule: Annotated[str, typer.Option(help="empirical, or conformal: with the finite-sample guarantee.")] = "empirical",
+    method: MethodOption = "mcm",
+    parameters: ParameterOption = None,
+    encoder: EncoderOption = "embedded",
+    templates: TemplatesOption = "single",
+    features: Annotated[Path | None, typer.Option(help="Vectors instead of images: a safetensors file.")] = None,
+    bank: Annotated[Path | None, typer.Option(help="Class vectors instead of names: a safetensors file.")] = None,
+    negatives: Annotated[Path | None, typer.Option(help="A bank from `vlm-ood mine`.")] = None,
+    no: Annotated[Path | None, typer.Option(help="A bank of no-prompts, one row a class (clipn).")] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Choose a threshold from images that belong; no others are needed."""
+    from vlm_ood.calibration import calibrate, check_rule, needed_images
+    from vlm_ood.cli.scoring import Request, prepare
+    from vlm_ood.errors import ImageError
+
+    check_rule(rule)
+    request = Request(
+        images=tuple(images or ()),
+        classes=classes,
+        method=method,
+        parameters=tuple(parameters or ()),
+        encoder=encoder,
+        templates=templates,
+        features=features,
+        bank=bank,
+        negatives=negatives,
+        no=no,
+        device=device,
+        precision=precision,
+    )
+    fitted, subject, _ = prepare(request)
+    for row, error in subject.errors.items():
+        notes.print(f"left out {subject.names[row]}: {error}", markup=False, soft_wrap=True)
+    if not len(subject.features):
+        raise ImageError("no image could be read: a calibration needs images that belong")
+    calibration = calibrate(fitted.score(subject.features), keep, fitted.digest, rule=rule)
+    calibration.save(out)
+    low, high = calibration.coverage_interval(0.9)
+    facts = {
+        "images": calibration.n,
+        "threshold": calibration.threshold,
+        "keep": keep,
+        "rule": rule,
+        "kept share, 90 % interval": [low, high],
+        "images needed for the guarantee": needed_images(keep),
+        "file": str(out),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    console.print(
+        f"threshold {calibration.threshold:.6g} from {calibration.n} images; of new images that belong, "
+        f"between {low:.1%} and {high:.1%} will be accepted (90 % interval). "
+        f"The guarantee of {keep:.0%} needs {needed_images(keep)} images or more and --rule conformal. Wrote {out}",
+        markup=False,
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -1,0 +1,35 @@
+"""`vlm-ood demo`: the main job on real photographs, with nothing to prepare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlm_ood.cli.common import DeviceOption, EncoderOption, notes, open_encoder, progress_bar
+from vlm_ood.cli.score import print_table
+
+
+def command(
+    report: Annotated[Path, typer.Option(help="Where to write the HTML report.")] = Path("demo-report"),
+    encoder: EncoderOption = "embedded",
+    device: DeviceOption = "auto",
+) -> None:
+    """Score sample photographs against a few class names and write a report with the pictures."""
+    from vlm_ood.demo import CAVEAT, KEEP, KNOWN, picture_count, run_demo
+    from vlm_ood.report import write_score_report
+
+    opened = open_encoder(encoder, device, "auto")
+    with progress_bar("encoding", picture_count()) as advance:
+        demo = run_demo(opened, advance)
+    not_clip = "The embedded encoder is not CLIP. " if opened.name == "embedded" else ""
+    facts = {
+        "method": "mcm",
+        "encoder": opened.name,
+        "classes": ", ".join(KNOWN),
+        "kept": f"{KEEP:.0%} of {demo.calibration.n} calibration images",
+    }
+    page = write_score_report(
+        report, demo.results, demo.pictures, title="vlm-ood demo", facts=facts, note=not_clip + CAVEAT
+    )
+    print_table(demo.results, {"method": "mcm", "encoder": opened.name}, not_clip + CAVEAT)
+    notes.print(f"\nreport: {page.resolve()}", markup=False, soft_wrap=True, highlight=False)

@@ -1,0 +1,133 @@
+"""`vlm-ood score`: which of these images don't belong, and why."""
+
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlm_ood.cli.common import (
+    ClassesOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    MethodOption,
+    ParameterOption,
+    PrecisionOption,
+    TemplatesOption,
+    console,
+    notes,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from vlm_ood.judgement import ImageResult
+
+
+def command(
+    images: Annotated[list[str] | None, typer.Argument(help="Picture files, or folders of them.")] = None,
+    classes: ClassesOption = None,
+    method: MethodOption = "mcm",
+    parameters: ParameterOption = None,
+    encoder: EncoderOption = "embedded",
+    templates: TemplatesOption = "single",
+    features: Annotated[Path | None, typer.Option(help="Vectors instead of images: a safetensors file.")] = None,
+    bank: Annotated[Path | None, typer.Option(help="Class vectors instead of names: a safetensors file.")] = None,
+    negatives: Annotated[Path | None, typer.Option(help="A bank from `vlm-ood mine`.")] = None,
+    no: Annotated[Path | None, typer.Option(help="A bank of no-prompts, one row a class (clipn).")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="A file from `vlm-ood calibrate`.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many nearest classes to name.")] = 3,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report into this folder.")] = None,
+    server: Annotated[str | None, typer.Option(help="Let a vlm-ood server at this URL do it.")] = None,
+) -> None:
+    """Score images, or vectors, against class names. Exit status 1 when some image could not be scored."""
+    from vlm_ood.cli.scoring import Request, score_here, score_there
+
+    request = Request(
+        images=tuple(images or ()),
+        classes=classes,
+        method=method,
+        parameters=tuple(parameters or ()),
+        encoder=encoder,
+        templates=templates,
+        features=features,
+        bank=bank,
+        negatives=negatives,
+        no=no,
+        calibration=calibration,
+        top=top,
+        device=device,
+        precision=precision,
+    )
+    scored = score_there(request, server) if server else score_here(request)
+    if report:
+        from vlm_ood.report import write_score_report
+
+        page = write_score_report(
+            report, scored.results, scored.pictures, title="vlm-ood score", facts=scored.facts, note=scored.note
+        )
+        notes.print(f"report: {page}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json({**scored.facts, "note": scored.note, "results": [asdict(result) for result in scored.results]})
+    elif as_csv:
+        sys.stdout.write(to_csv(scored.results))
+    else:
+        print_table(scored.results, scored.facts, scored.note)
+    if any(result.error for result in scored.results):
+        raise typer.Exit(1)
+
+
+def to_csv(results: "Sequence[ImageResult]") -> str:
+    """One line an image."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["image", "score", "decision", "threshold", "p_value", "class", "probability", "error"])
+    for result in results:
+        best = result.classes[0] if result.classes else None
+        row: list[Any] = [result.image, result.score, result.decision, result.threshold, result.p_value]
+        writer.writerow([*row, best and best.name, best and best.probability, result.error])
+    return out.getvalue()
+
+
+def print_table(results: "Sequence[ImageResult]", facts: Mapping[str, str], note: str | None) -> None:
+    """A table for people: image, score, decision, nearest classes."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(", ".join(f"{key} {value}" for key, value in facts.items())))
+    table.add_column("image", overflow="fold")
+    table.add_column("score", justify="right")
+    table.add_column("decision")
+    calibrated = any(result.p_value is not None for result in results)
+    if calibrated:
+        table.add_column("p-value", justify="right")
+    table.add_column("nearest classes", overflow="fold")
+    negatives = any(result.negatives for result in results)
+    if negatives:
+        table.add_column("pulled out by", overflow="fold")
+    for result in results:
+        if result.error:
+            table.add_row(escape(result.image), "", "[yellow]error[/]", *([""] * calibrated), escape(result.error))
+            continue
+        cells = [escape(result.image), f"{result.score:.4f}", _decision(result)]
+        if calibrated:
+            cells.append("" if result.p_value is None else f"{result.p_value:.3f}")
+        cells.append(escape(", ".join(f"{near.name} {near.probability:.0%}" for near in result.classes)))
+        if negatives:
+            cells.append(escape(", ".join(near.name for near in result.negatives)))
+        table.add_row(*cells)
+    console.print(table)
+    if note:
+        notes.print(escape(note), soft_wrap=True)
+
+
+def _decision(result: "ImageResult") -> str:
+    return {"in": "[green]belongs[/]", "out": "[bold red]does not belong[/]", None: "-"}[result.decision]

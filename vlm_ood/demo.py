@@ -1,0 +1,117 @@
+"""The main job on real photographs that ship in packages: scikit-image's and scikit-learn's sample pictures."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from vlm_ood.calibration import Calibration, calibrate
+from vlm_ood.detectors import FittedDetector, create_detector
+from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.errors import InputError
+from vlm_ood.images import load_image
+from vlm_ood.judgement import ImageResult, judge
+from vlm_ood.pipeline import encode_files
+from vlm_ood.text import text_bank
+from vlm_ood.types import Task
+
+KNOWN: Final[Mapping[str, str]] = {
+    "cat": "skimage/chelsea.png",
+    "cup of coffee": "skimage/coffee.png",
+    "rocket": "skimage/rocket.jpg",
+    "motorcycle": "skimage/motorcycle_left.png",
+    "temple": "sklearn/china.jpg",
+    "flower": "sklearn/flower.jpg",
+}
+UNKNOWN: Final = (
+    "skimage/astronaut.png",
+    "skimage/camera.png",
+    "skimage/coins.png",
+    "skimage/hubble_deep_field.jpg",
+    "skimage/page.png",
+    "skimage/moon.png",
+    "skimage/brick.png",
+    "skimage/grass.png",
+    "skimage/retina.jpg",
+    "skimage/horse.png",
+)
+CROPS: Final = 16  # of each known photograph
+KEEP: Final = 0.95
+
+CAVEAT: Final = (
+    "The packages ship one photograph a class, so the threshold comes from random crops of the known photographs; "
+    "calibrate your own detector on images that it is not tested on."
+)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo found.
+
+    Args:
+        results: one answer a photograph.
+        pictures: where each lies.
+        calibration: from the crops.
+    """
+
+    results: tuple[ImageResult, ...]
+    pictures: Mapping[str, Path]
+    calibration: Calibration
+
+
+def run_demo(encoder: Encoder, progress: Progress | None = None) -> Demo:
+    """Score every photograph against the known classes, with a threshold from crops of the known ones.
+
+    Args:
+        encoder: any.
+        progress: called with the number of pictures done since the last call; there are `picture_count()`.
+
+    Raises:
+        InputError: the packages with the photographs are not installed.
+    """
+    pictures = {Path(name).name: _photograph(name) for name in (*KNOWN.values(), *UNKNOWN)}
+    fitted = create_detector("mcm").fit(Task(classes=text_bank(encoder, list(KNOWN))))
+    calibration = _calibrate(encoder, fitted, progress)
+    encoded = encode_files(encoder, list(pictures.values()), progress=progress)
+    if encoded.errors:
+        raise InputError(f"sample photographs are damaged, install scikit-image again: {encoded.errors}")
+    results = judge(fitted, list(pictures), encoded.features, calibration=calibration, scale=encoder.scale)
+    return Demo(tuple(results), pictures, calibration)
+
+
+def picture_count() -> int:
+    """How many pictures `run_demo` encodes, crops included."""
+    return len(KNOWN) * (1 + CROPS) + len(UNKNOWN)
+
+
+def _calibrate(encoder: Encoder, fitted: "FittedDetector[object]", progress: Progress | None) -> Calibration:
+    generator = np.random.default_rng(0)
+    crops = (crop for name in KNOWN.values() for crop in _crops(load_image(_photograph(name)), generator))
+    return calibrate(fitted.score(encoder.encode_images(crops, progress=progress)), KEEP, fitted.digest)
+
+
+def _crops(picture: Image.Image, generator: np.random.Generator) -> Iterator[Image.Image]:
+    """Random rectangles of half to the whole area, every other one mirrored."""
+    for number in range(CROPS):
+        side = generator.uniform(0.5, 1.0) ** 0.5
+        width, height = int(picture.width * side), int(picture.height * side)
+        left = int(generator.integers(0, picture.width - width + 1))
+        top = int(generator.integers(0, picture.height - height + 1))
+        crop = picture.crop((left, top, left + width, top + height))
+        yield crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if number % 2 else crop
+
+
+def _photograph(name: str) -> Path:
+    package, file = name.split("/")
+    inside = {"skimage": "data", "sklearn": "datasets/images"}[package]
+    try:
+        path = Path(str(files(package))) / inside / file
+    except ModuleNotFoundError:
+        raise InputError("the demo's photographs are missing: pip install 'vlm-ood[demo]'") from None
+    if not path.is_file():
+        raise InputError(f"the demo's photograph {path} is missing: pip install --force-reinstall 'vlm-ood[demo]'")
+    return path

@@ -50,7 +50,7 @@ class ImageFeatures:
     """
 
     pooled: Float[Tensor, "n d"]
-    patches: Float[Tensor, "n p d"] | None = None
+    patches: Float[Tensor, "_ p _"] | None = None
     grid: tuple[int, int] | None = None
     stages: Mapping[int, Float[Tensor, "n p _"]] = field(default_factory=dict)
 

@@ -1,0 +1,137 @@
+"""Pictures that people and attackers really send."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlm_ood.errors import ImageError
+from vlm_ood.images import ImageLimits, find_images, load_image, to_rgb
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header declares any size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+RED = Image.new("RGB", (32, 24), (200, 10, 10))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty file"),
+        (b"just some text", "not a picture"),
+        (encoded(RED, "JPEG")[:-200], "damaged"),
+        (encoded(RED)[:40], "damaged|not a picture"),
+        (png_that_claims(10_000, 9_000), "90.0 megapixels, the limit is 50.0"),
+        (png_that_claims(30_000, 30_000), "too many pixels"),
+        (encoded(RED, "GIF", save_all=True, append_images=[Image.new("RGB", (32, 24))]), "2 frames"),
+        (encoded(RED, "TIFF", save_all=True, append_images=[RED.rotate(90)]), "2 frames"),
+        (encoded(RED, "PPM"), "not a picture in a known format"),
+        (b"%PDF-1.4\n", "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+    ],
+    ids=range(11),
+)
+def test_a_bad_file_is_a_clear_error(content: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        load_image(content)
+
+
+def test_a_file_above_the_size_limit_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "big.png").write_bytes(encoded(RED) + b"\0" * 5000)
+    with pytest.raises(ImageError, match="the limit is 4,096"):
+        load_image(tmp_path / "big.png", ImageLimits(max_bytes=4096))
+
+
+def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        load_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match="not a file"):
+        load_image(tmp_path)
+    with pytest.raises(ImageError, match="no such folder"):
+        list(find_images(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 8000), (8000, 1)])
+def test_odd_sizes_are_decoded(size: tuple[int, int]) -> None:
+    assert load_image(encoded(Image.new("RGB", size, "blue"))).size == size
+
+
+def test_exif_orientation_turns_the_picture_upright() -> None:
+    picture = Image.new("RGB", (40, 20), "white")
+    picture.paste((255, 0, 0), (0, 0, 10, 20))  # red at the left
+    exif = Image.Exif()
+    exif[274] = 6  # stored lying; a viewer turns it a quarter clockwise, which brings the left to the top
+    upright = load_image(encoded(picture, "PNG", exif=exif))
+    assert upright.size == (20, 40)
+    assert upright.getpixel((10, 2)) == (255, 0, 0)
+    assert upright.getpixel((10, 38)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_laid_over_white(mode: str) -> None:
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0)).convert(mode)
+    assert load_image(encoded(clear)).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_transparent_palette_is_laid_over_white() -> None:
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30] + [0, 0, 0] * 255)
+    assert load_image(encoded(palette, transparency=0)).getpixel((0, 0)) == (255, 255, 255)
+    assert load_image(encoded(palette)).getpixel((0, 0)) == (10, 20, 30)
+
+
+def test_sixteen_bits_become_eight_over_the_whole_range() -> None:
+    values = np.array([[0, 32768, 65535]], dtype=np.uint16)
+    rgb = load_image(encoded(Image.fromarray(values)))
+    assert [rgb.getpixel((x, 0)) for x in range(3)] == [(0,) * 3, (128,) * 3, (255,) * 3]
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: Image.new("L", (2, 2), 77), (77, 77, 77)),
+        (lambda: Image.new("1", (2, 2), 1), (255, 255, 255)),
+        (lambda: Image.new("F", (2, 2), 0.5), (128, 128, 128)),
+        (lambda: Image.new("CMYK", (2, 2), (0, 0, 0, 255)), (0, 0, 0)),
+    ],
+)
+def test_every_mode_becomes_rgb(make: Callable[[], Image.Image], expected: tuple[int, int, int]) -> None:
+    assert to_rgb(make()).getpixel((0, 0)) == expected
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))])
+def test_an_array_of_another_kind_is_refused(array: np.ndarray) -> None:
+    with pytest.raises(Exception, match=r"uint8|type"):
+        to_rgb(array)
+
+
+def test_decoding_leaves_the_callers_picture_alone() -> None:
+    mine = Image.new("RGB", (2, 2), "red")
+    to_rgb(mine).putpixel((0, 0), (0, 0, 0))
+    assert mine.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_folders_are_walked_in_order_without_hidden_files(tmp_path: Path) -> None:
+    for name in ("b/2.jpg", "a/1.PNG", "a/notes.txt", ".hidden/3.jpg", "a/.4.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in find_images(tmp_path)] == ["1.PNG", "2.jpg"]

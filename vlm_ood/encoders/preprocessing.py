@@ -58,7 +58,7 @@ class Preprocessing:
         """Of every field."""
         return digest_of(asdict(self))
 
-    def __call__(self, picture: Picture) -> UInt8[Tensor, "3 h w"]:
+    def __call__(self, picture: Picture) -> UInt8[Tensor, "3 rows columns"]:
         """The picture as the network's input, before scaling and normalising.
 
         Args:

@@ -72,7 +72,8 @@ class FakeEncoder(Encoder):
 
     def _see(self, colour: Float[Tensor, "... 3"]) -> Float[Tensor, "... d"]:
         """The fourth number keeps grey from having no direction."""
-        return functional.pad(colour - 0.5, (0, 1), value=0.1) @ self._colours
+        seen: Tensor = functional.pad(colour - 0.5, (0, 1), value=0.1) @ self._colours
+        return seen
 
     def _read(self, prompt: str) -> Float[Tensor, " d"]:
         words = prompt.lower().rstrip(".").split()

@@ -1,0 +1,1 @@
+"""Logs, metrics and traces; never an image, a class name or a key."""

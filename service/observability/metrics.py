@@ -1,0 +1,35 @@
+"""What Prometheus learns about HTTP; the engine tells about its own queue and workers in the same registry."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+
+
+class HttpMetrics:
+    """Labels are routes and statuses, never paths, names or tenants: their number is bounded."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "vlm_ood_http_requests", "Requests answered.", ["method", "route", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "vlm_ood_http_request_seconds",
+            "From the first byte in to the last byte out.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.in_flight = Gauge("vlm_ood_http_requests_in_flight", "Requests being handled.", registry=registry)
+        self.images = Counter("vlm_ood_images", "Images answered, by outcome.", ["outcome"], registry=registry)
+        self.judge_seconds = Histogram(
+            "vlm_ood_judge_seconds", "From features to answers.", buckets=_SECONDS, registry=registry
+        )
+
+    def record(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request; 499 for a client that left."""
+        known = method if method in METHODS else "other"
+        self.requests.labels(known, route, str(status or 499)).inc()
+        self.seconds.labels(route).observe(seconds)

@@ -1,0 +1,69 @@
+"""The outermost layer: a request gets an id, a line in the log, its metrics, and an answer whatever happens."""
+
+import time
+from dataclasses import dataclass
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import INTERNAL, problem_response
+from service.observability.metrics import HttpMetrics
+from service.security.request import request_id_of
+
+log = structlog.get_logger("vlm_ood.http")
+
+
+@dataclass(frozen=True)
+class RequestMiddleware:
+    """Watches each request from outside.
+
+    Args:
+        app: what comes after.
+        metrics: where requests are counted.
+    """
+
+    app: ASGIApp
+    metrics: HttpMetrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and answer 500 for what nobody caught."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = request_id_of(scope)
+        started, status = time.perf_counter(), 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id), self.metrics.in_flight.track_inprogress():
+            try:
+                await self.app(scope, receive, watched)
+            except Exception:
+                log.exception("request failed", path=scope["path"])
+                if status:
+                    raise
+                response = problem_response(INTERNAL, "the log has more under this request id", request_id)
+                await response(scope, receive, watched)
+            finally:
+                self._record(scope, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self.metrics.record(scope["method"], route, status, seconds)
+        principal = scope.get("state", {}).get("principal")
+        write = log.debug if route in {"/livez", "/readyz", "/metrics"} else log.info
+        write(
+            "request",
+            method=scope["method"],
+            route=route,
+            status=status or "client left",
+            ms=round(1000 * seconds, 1),
+            tenant=principal.tenant if principal else None,
+            key=principal.key_id if principal else None,
+        )

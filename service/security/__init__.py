@@ -1,0 +1,1 @@
+"""Who may call, how often, with how much, and what a browser may do with the answer."""

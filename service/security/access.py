@@ -1,0 +1,84 @@
+"""Who is calling: deny by default, on every path that is not listed as open."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import UnauthenticatedError, response_to
+from service.security.keys import KeyStore
+from service.security.request import request_id_of
+
+Access = Literal["score", "manage", "metrics"]
+ALL_ACCESS: Final = frozenset[Access](get_args(Access))
+
+OPEN_PATHS: Final = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
+OPEN_FOLDERS: Final = ("/page/",)  # the files of the page: no data in them
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A caller.
+
+    Args:
+        tenant: whose detectors are seen.
+        access: what the caller may do.
+        key_id: None for the only user of a server without keys.
+        images_per_minute: of the key; None for the server's own limit.
+    """
+
+    tenant: str
+    access: frozenset[Access]
+    key_id: str | None = None
+    images_per_minute: int | None = None
+
+
+LOCAL: Final = Principal("local", ALL_ACCESS)
+
+
+@dataclass(frozen=True)
+class AccessMiddleware:
+    """Finds out who calls before a byte of the body is read.
+
+    Args:
+        app: what comes after.
+        keys: where keys are looked up.
+        keyless: "until-first-key" lets the local user in while there are no keys, "always" whatever there is.
+    """
+
+    app: ASGIApp
+    keys: KeyStore
+    keyless: Literal["never", "until-first-key", "always"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on with a principal, or answer 401."""
+        if scope["type"] != "http" or is_open(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        try:
+            scope.setdefault("state", {})["principal"] = await self._principal(Headers(scope=scope))
+        except UnauthenticatedError as error:
+            await response_to(error, request_id_of(scope))(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    async def _principal(self, headers: Headers) -> Principal:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token:
+            return await self._holder(token.strip())
+        if self.keyless == "always" or (self.keyless == "until-first-key" and not await self.keys.any()):
+            return LOCAL
+        raise UnauthenticatedError("send the header 'Authorization: Bearer KEY'; keys are made by `vlm-ood keys create`")
+
+    async def _holder(self, token: str) -> Principal:
+        key = await self.keys.find(token)
+        if key is None:
+            raise UnauthenticatedError("this key is unknown or was revoked")
+        access = frozenset(part for part in get_args(Access) if part in key.access)
+        return Principal(key.tenant, access, key.id, key.images_per_minute)
+
+
+def is_open(path: str) -> bool:
+    """Whether anybody may ask for this path."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)

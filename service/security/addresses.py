@@ -1,0 +1,33 @@
+"""Which addresses belong to the open internet, whatever form they hide in."""
+
+import ipaddress
+from typing import Final
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
+
+
+def is_public(address: str) -> bool:
+    """Whether a connection there can't reach this machine or its network."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return "%" not in address and all(_is_global(each) for each in (ip, *_hidden_in(ip)))
+
+
+def _is_global(ip: Address) -> bool:
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+
+
+def _hidden_in(ip: Address) -> list[Address]:
+    """The IPv4 addresses that a mapping, a tunnel or a translator would really connect to."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return []
+    hidden: list[Address] = [found for found in (ip.ipv4_mapped, ip.sixtofour) if found is not None]
+    hidden += ip.teredo or ()
+    if ip in _COMPATIBLE or any(ip in network for network in _NAT64):
+        hidden.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+    return hidden

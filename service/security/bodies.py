@@ -1,0 +1,131 @@
+"""Bodies are bounded while they stream in: bytes of one, bytes of all together, and time."""
+
+import asyncio
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import BodyTooLargeError, BodyTooSlowError, BusyError, MalformedBodyError, ServiceError, response_to
+from service.security.request import request_id_of
+
+
+@dataclass
+class BodyLimits:
+    """Args: bytes of a JSON body, of any other, of all bodies being handled; seconds until the last byte."""
+
+    json_bytes: int
+    body_bytes: int
+    in_flight_bytes: int
+    timeout_s: float
+
+
+class BodyMiddleware:
+    """Stops reading at the limit, before anything is parsed or spooled."""
+
+    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
+        self._app = app
+        self._limits = limits
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a `receive` that counts, and answer in the application's place when it counted too far."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(self, scope, receive, send)
+        try:
+            body.check_length()
+            await self._app(scope, body.receive, body.send)
+        except ServiceError as error:
+            if error is not body.failure:
+                raise
+        finally:
+            self._in_flight -= body.received
+        if body.failure is not None and not body.answered:
+            await response_to(body.failure, request_id_of(scope))(scope, receive, send)
+
+    def limit_of(self, headers: Headers) -> int:
+        """For a body of this kind."""
+        is_json = "json" in headers.get("content-type", "")
+        return self._limits.json_bytes if is_json else self._limits.body_bytes
+
+    def take(self, count: int) -> None:
+        """Count bytes that are kept until the request ends."""
+        self._in_flight += count
+
+    def full(self) -> bool:
+        """Whether all bodies together are too much."""
+        return self._in_flight > self._limits.in_flight_bytes
+
+    @property
+    def timeout_s(self) -> float:
+        """For a whole body."""
+        return self._limits.timeout_s
+
+
+class _Body:
+    """One request's."""
+
+    def __init__(self, owner: BodyMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+        self._owner, self._receive, self._send = owner, receive, send
+        self._headers = Headers(scope=scope)
+        self._limit = owner.limit_of(self._headers)
+        self._ends_at: float | None = None
+        self._complete = False
+        self.received = 0
+        self.answered = False
+        self.failure: ServiceError | None = None
+
+    def check_length(self) -> None:
+        """Refuse by the header, before the first byte."""
+        length = self._headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
+            raise self._fail(MalformedBodyError(f"Content-Length {length[:20]!r} is not a number"))
+        if int(length[:20]) > self._limit:
+            raise self._fail(self._too_large())
+
+    async def receive(self) -> Message:
+        """The next message, counted."""
+        if self._complete:
+            return await self._receive()  # waits for the client to leave
+        if self._ends_at is None:
+            self._ends_at = asyncio.get_running_loop().time() + self._owner.timeout_s
+        try:
+            async with asyncio.timeout_at(self._ends_at):
+                message = await self._receive()
+        except TimeoutError:
+            raise self._fail(
+                BodyTooSlowError(f"the body took more than {self._owner.timeout_s:g} s: send less at once")
+            ) from None
+        self._count(message)
+        return message
+
+    def _count(self, message: MutableMapping[str, Any]) -> None:
+        size = len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        self.received += size
+        self._owner.take(size)
+        if self.received > self._limit:
+            raise self._fail(self._too_large())
+        if self._owner.full():
+            raise self._fail(BusyError("too many bytes in flight: try again in a moment", 1.0))
+
+    async def send(self, message: Message) -> None:
+        """The application's answer, unless the body failed before it began."""
+        if self.failure is not None and not self.answered:
+            return
+        self.answered = True
+        await self._send(message)
+
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(
+            f"the body is larger than {self._limit:,} bytes: send fewer images at once, smaller ones, "
+            "or files (multipart) in place of base64"
+        )
+
+    def _fail(self, error: ServiceError) -> ServiceError:
+        self.failure = error
+        return error

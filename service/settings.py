@@ -1,0 +1,130 @@
+"""What an operator may set: environment variables `VLM_OOD_*`, read once and passed in."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from annotated_types import Ge, Gt
+from platformdirs import user_data_path
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.engine import EngineSettings
+from vlm_ood.errors import InputError
+from vlm_ood.images import ImageLimits
+
+MIB = 2**20
+
+
+class SettingsError(InputError):
+    """Settings that contradict each other or would be unsafe."""
+
+
+def _split(value: object) -> object:
+    """'a,b' as in an environment variable."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Count = Annotated[int, Ge(1)]
+Seconds = Annotated[float, Gt(0)]
+
+
+class Settings(BaseSettings):
+    """One frozen record. Sizes are in bytes, times in seconds; lists are written 'a,b' in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="VLM_OOD_", frozen=True, extra="forbid")
+
+    # where
+    host: str = "127.0.0.1"
+    port: Annotated[int, Ge(0)] = 8000
+    data: Path = Field(default_factory=lambda: user_data_path("vlm-ood"))
+    database_url: str = ""  # SQLite in the data folder
+
+    # who
+    insecure: bool = False
+    allowed_hosts: Names = ()  # of the Host header; on loopback the names of this machine, else any
+    cors_origins: Names = ()
+    images_per_minute: Count | None = 6000  # a key may have its own
+    rate_limit_storage: str = "async+memory://"
+
+    # what a request may hold
+    max_body_bytes: Count = 100 * MIB
+    max_json_bytes: Count = 32 * MIB
+    max_bytes_in_flight: Count = 1024 * MIB
+    body_timeout_s: Seconds = 60.0
+    max_images: Count = 64
+    max_calibration_images: Count = 512
+    max_image_bytes: Count = 20 * MIB
+    max_image_pixels: Count = 40_000_000
+    max_classes: Count = 10_000
+    max_templates: Count = 256
+    max_detectors: Count = 1000  # a tenant
+    max_connections: Count = 256
+    keep_alive_s: Annotated[int, Ge(1)] = 5
+
+    # pictures by URL
+    url_input: bool = False
+    url_schemes: Names = ("https",)
+    url_ports: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)] = (443,)
+    url_timeout_s: Seconds = 10.0
+
+    # scoring
+    encoders: Names = ("embedded",)  # what may be asked for; the first is the default
+    device: str = "auto"
+    dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    workers: Literal["process", "inline"] = "process"
+    max_wait_s: Annotated[float, Ge(0)] = 0.0
+    max_queue_items: Count = 256
+    max_queue_bytes: Count = 256 * MIB
+    deadline_s: Seconds = 10.0
+    drain_s: Seconds = 30.0
+    judge_threads: Count = 2
+    detector_cache_bytes: Count = 256 * MIB
+    prepare_wait_s: Seconds = 10.0  # how long a request waits for its detector
+    prepare_limit_s: Seconds = 1800.0
+
+    # watching
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: str = ""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if not self.encoders:
+            raise ValueError("encoders is empty: name at least one, such as 'embedded'")
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """What the Host header may say; empty for anything. A page of another site can't rebind its name to us."""
+        return self.allowed_hosts or (("127.0.0.1", "localhost", "[::1]", self.host) if self.loopback else ())
+
+    @property
+    def sql_url(self) -> str:
+        """Of the database."""
+        return self.database_url or f"sqlite:///{self.data / 'vlm-ood.sqlite3'}"
+
+    def engine(self) -> EngineSettings:
+        """The part that the engine needs."""
+        return EngineSettings(
+            encoders=self.encoders,
+            device=self.device,
+            dtype=self.dtype,
+            workers=self.workers,
+            max_wait_s=self.max_wait_s,
+            max_queue_items=self.max_queue_items,
+            max_queue_bytes=self.max_queue_bytes,
+            deadline_s=self.deadline_s,
+            drain_s=self.drain_s,
+            image_limits=ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels),
+        )

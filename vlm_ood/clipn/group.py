@@ -1,0 +1,67 @@
+"""The processes that train together, or one alone."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, distributed, nn
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among `size`.
+
+    Args:
+        rank: its number, from 0.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @staticmethod
+    def current() -> "Group":
+        """The default group of torch.distributed where it is running, else one process."""
+        if distributed.is_available() and distributed.is_initialized():
+            return Group(distributed.get_rank(), distributed.get_world_size())
+        return Group()
+
+    def gather(self, mine: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "all_b ..."]:
+        """The tensors of all processes below each other; only this process's own rows carry a gradient.
+
+        Each process then has its own part of the gradient of a loss over all rows: `sum_gradients` completes it.
+        """
+        if self.size == 1:
+            return mine
+        parts = [torch.empty_like(mine) for _ in range(self.size)]
+        distributed.all_gather(parts, mine.detach().contiguous())
+        parts[self.rank] = mine
+        return torch.cat(parts)
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add up the gradients of all processes, in place."""
+        if self.size == 1:
+            return
+        works = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            works.append(distributed.all_reduce(parameter.grad, async_op=True))
+        for work in works:
+            work.wait()
+
+
+@contextmanager
+def process_group() -> Iterator[Group]:
+    """The group that `torchrun` describes in the environment, closed in the end; one process without it."""
+    if "WORLD_SIZE" not in os.environ:
+        yield Group()
+        return
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Group.current()
+    finally:
+        distributed.destroy_process_group()

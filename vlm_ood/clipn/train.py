@@ -1,0 +1,224 @@
+"""Teach a copy of a text tower to say no, on pairs of pictures and captions, in one process or in several.
+
+Recipe: Wang et al., ICCV 2023, arXiv 2308.12213, in the values of the authors' code: CC3M, AdamW, a cosine without
+warm-up, ten epochs of batches of 2048. Picture tower, yes-tower and scale stay frozen.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Gt
+from jaxtyping import Float
+from torch import Tensor
+
+from vlm_ood.clipn.batches import Batch, Batches
+from vlm_ood.clipn.files import PROBE, save_no_tower
+from vlm_ood.clipn.group import Group
+from vlm_ood.clipn.losses import ClipnLoss, clipn_loss
+from vlm_ood.clipn.no_tower import NoTower
+from vlm_ood.clipn.pairs import Pairs
+from vlm_ood.clipn.state import Standing, load_state, save_state
+from vlm_ood.clipn.towers import copy_text_tower
+from vlm_ood.encoders.base import Encoder
+from vlm_ood.encoders.device import Precision, choose_dtype
+from vlm_ood.errors import InputError, ParameterError
+
+STATE, RESULT = "training.safetensors", "no_tower.safetensors"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the defaults are the authors' for three million pairs.
+
+    Args:
+        epochs: passes over the pairs.
+        batch_size: pairs in a batch, over all processes; a multiple of their number.
+        learning_rate: at the first step; a cosine brings it to 0.
+        weight_decay: of AdamW, on matrices and no-prompts; not on gains and biases.
+        crop_share: (least, most) share of a picture's area that its random crop keeps.
+        precision: of the forward passes; weights and losses are fp32 in any case.
+        seed: of order, crops and choices of no-prompts.
+        workers: threads of each process that decode pictures.
+        checkpoint_every: steps between two states on disk.
+    """
+
+    epochs: Annotated[int, Ge(1)] = 10
+    batch_size: Annotated[int, Ge(2)] = 2048
+    learning_rate: Annotated[float, Gt(0)] = 3e-4
+    weight_decay: Annotated[float, Ge(0)] = 0.2
+    crop_share: tuple[float, float] = (0.9, 1.0)
+    precision: Precision = "auto"
+    seed: Annotated[int, Ge(0)] = 0
+    workers: Annotated[int, Ge(1)] = 4
+    checkpoint_every: Annotated[int, Ge(1)] = 500
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step done: its number of `steps`, the loss of its global batch and the loss's parts, pairs broken so far."""
+
+    step: int
+    steps: int
+    loss: float
+    yes: float
+    no: float
+    opposite: float
+    broken: int
+
+
+def train(
+    encoder: Encoder,
+    pairs: Pairs,
+    recipe: Recipe | None = None,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Callable[[Step], object] | None = None,
+) -> NoTower:
+    """Train a no-tower beside an encoder.
+
+    With a folder, the state is written there every so often, a call with the same arguments goes on from the last
+    state, bit by bit as if it had not been interrupted, and the result is written as `no_tower.safetensors`.
+    Processes of one torch.distributed group share each batch and end with the same weights.
+
+    Args:
+        encoder: frozen; load it in fp32, since the no-tower starts as a copy of its text tower.
+        pairs: from `read_pairs`.
+        recipe: by default the authors'.
+        folder: of state and result.
+        progress: called after each step, in each process.
+
+    Raises:
+        ParameterError: a batch that doesn't fit the pairs or the processes.
+        InputError: a batch of which fewer than two pairs can be read.
+        CapabilityError: an encoder whose text tower can't be copied.
+        CheckpointError, StorageError: a state of another training, or a damaged one.
+    """
+    trainer = Trainer(encoder, pairs, recipe or Recipe(), Group.current())
+    state = None if folder is None else Path(folder) / STATE
+    if state is not None and state.is_file():
+        trainer.resume(state)
+    for step in trainer.run():
+        if state is not None and (step.step == step.steps or step.step % trainer.recipe.checkpoint_every == 0):
+            trainer.save(state)
+        if progress is not None:
+            progress(step)
+    if state is not None and trainer.group.rank == 0:
+        probe = encoder.encode_text([PROBE])[0]
+        save_no_tower(state.parent / RESULT, trainer.tower, probe, {"encoder": encoder.name, "recipe": repr(recipe)})
+    return trainer.tower.requires_grad_(False)
+
+
+class Trainer:
+    """The parts of a training and its steps; `train` is the way in.
+
+    Args:
+        encoder: frozen.
+        pairs: the source.
+        recipe: how to train.
+        group: this process and the others.
+    """
+
+    def __init__(self, encoder: Encoder, pairs: Pairs, recipe: Recipe, group: Group) -> None:
+        self.encoder, self.recipe, self.group = encoder, recipe, group
+        self.batches = Batches(
+            pairs, encoder.preprocessing, recipe.batch_size, recipe.seed, recipe.crop_share, recipe.workers
+        )
+        self._check(pairs)
+        self.steps = recipe.epochs * self.batches.per_epoch
+        self.done = self.broken = 0
+        self.tower = copy_text_tower(encoder)
+        self.optimiser = torch.optim.AdamW(
+            _groups(self.tower, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6
+        )
+        self.dtype = choose_dtype(recipe.precision, encoder.device)
+        self.scaler = torch.amp.GradScaler(encoder.device.type, enabled=self.dtype is torch.float16)
+        self._identity = {
+            "encoder": encoder.digest,
+            "pairs": pairs.digest,
+            **{key: value for key, value in asdict(recipe).items() if key not in {"workers", "checkpoint_every"}},
+            "crop_share": list(recipe.crop_share),
+        }
+
+    def run(self) -> Iterator[Step]:
+        """Every step that is left."""
+        for batch in self.batches.run(self.done, self.steps, self.group.rank, self.group.size):
+            yield self._step(batch)
+
+    def save(self, path: Path) -> None:
+        """Write the state, from the first process."""
+        if self.group.rank == 0:
+            standing = Standing(self.done, self.broken, self.scaler.state_dict(), self._identity)
+            save_state(path, self.tower, self.optimiser, standing)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a state."""
+        standing = load_state(path, self.tower, self.optimiser, self._identity)
+        self.done, self.broken = standing.step, standing.broken
+        self.scaler.load_state_dict(standing.scaler)
+
+    def _step(self, batch: Batch) -> Step:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.learning_rate * (1 + math.cos(math.pi * self.done / self.steps)) / 2
+        loss = self._loss(batch)
+        self.optimiser.zero_grad()
+        self.scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
+        self.group.sum_gradients(self.tower.parameters())
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.done += 1
+        total, yes, no, opposite = torch.stack([loss.total, loss.yes, loss.no, loss.opposite]).tolist()
+        return Step(self.done, self.steps, total, yes, no, opposite, self.broken)
+
+    def _loss(self, batch: Batch) -> ClipnLoss:
+        """Of the global batch, the same in each process; the gradient is of this process's captions."""
+        vectors = self._vectors(batch)
+        readable = torch.zeros(batch.size, dtype=torch.uint8, device=self.encoder.device)
+        readable[batch.places] = 1
+        kept = self.group.gather(readable).bool()
+        self.broken += int((~kept).sum())
+        if kept.sum() < 2:
+            why = f", such as: {batch.errors[0]}" if batch.errors else ""
+            raise InputError(f"fewer than two of the {len(kept)} pairs of batch {self.done + 1} can be read{why}")
+        images, yes, no = (self.group.gather(_spread(part, batch))[kept] for part in vectors)
+        return clipn_loss(images, yes, no, self.encoder.scale)
+
+    def _vectors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, yes-texts and no-texts of this process."""
+        if not batch.captions:
+            nothing = torch.zeros(0, self.encoder.dim, device=self.encoder.device)
+            return nothing, nothing, nothing
+        with self._precision():
+            images = self.encoder.encode_pixels(batch.pixels).pooled
+            yes = self.encoder.encode_text(batch.captions)
+            no = self.tower(batch.captions, batch.choices)
+        return images.clone(), yes.clone(), no  # copies may take part in a gradient, inference tensors may not
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.encoder.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+
+    def _check(self, pairs: Pairs) -> None:
+        size, processes = self.recipe.batch_size, self.group.size
+        if size % processes:
+            raise ParameterError(f"batch_size {size} is no multiple of the {processes} processes that share it")
+        if len(pairs) < size:
+            raise ParameterError(f"batch_size {size} is more than the {len(pairs)} pairs: choose a smaller one")
+
+
+def _spread(rows: Float[Tensor, "n d"], batch: Batch) -> Float[Tensor, "b d"]:
+    """Rows at their places in this process's share, zeros where a pair can't be read: every share has one shape."""
+    spread: Tensor = rows.new_zeros(batch.size, rows.shape[1]).index_copy(0, batch.places.to(rows.device), rows)
+    return spread
+
+
+def _groups(tower: NoTower, weight_decay: float) -> list[dict[str, Any]]:
+    """Gains and biases are the parameters with one axis."""
+    parameters = list(tower.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

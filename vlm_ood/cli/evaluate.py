@@ -1,0 +1,180 @@
+"""`vlm-ood evaluate`: how well do methods tell what belongs from what doesn't, on images whose answer is known?"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlm_ood.cli.common import (
+    ClassesOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    PrecisionOption,
+    TemplatesOption,
+    console,
+    notes,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vlm_ood.evaluation import Comparison, Evaluation
+
+
+def command(
+    id_path: Annotated[
+        Path | None, typer.Option("--id", help="Images that belong: a folder with a subfolder a class, or a list file.")
+    ] = None,
+    ood: Annotated[
+        list[str] | None, typer.Option(help="Images that don't, [NAME=]PATH: a folder or a list; may be repeated.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="What the paths of list files are relative to.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Vectors that belong, instead of --id: a safetensors file.")
+    ] = None,
+    ood_features: Annotated[
+        list[str] | None, typer.Option(help="Vectors that don't, [NAME=]FILE; may be repeated.")
+    ] = None,
+    bank: Annotated[Path | None, typer.Option(help="Class vectors instead of names: a safetensors file.")] = None,
+    classes: ClassesOption = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method", "-m", help="NAME or NAME:PARAMETER=VALUE,...; may be repeated. By default all that can run."
+        ),
+    ] = None,
+    encoder: EncoderOption = "embedded",
+    templates: TemplatesOption = "single",
+    negatives: Annotated[Path | None, typer.Option(help="A bank from `vlm-ood mine`.")] = None,
+    no: Annotated[Path | None, typer.Option(help="A bank of no-prompts, one row a class (clipn).")] = None,
+    support: Annotated[Path | None, typer.Option(help="Few-shot features with labels: a safetensors file.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamplings for 95 % intervals; 0 for none.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    cache: Annotated[bool, typer.Option(help="Keep features on disk for the next run.")] = True,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write an HTML report, results.json, results.csv and scores.csv into this folder."),
+    ] = None,
+) -> None:
+    """Compare methods on images that belong and images that don't. Broken images are counted and left out."""
+    from vlm_ood.cli.evaluating import Request, run
+    from vlm_ood.evaluation.export import to_csv, to_plain
+
+    request = Request(
+        id_path=id_path,
+        ood=tuple(ood or ()),
+        data_root=data_root,
+        features=features,
+        ood_features=tuple(ood_features or ()),
+        bank=bank,
+        classes=classes,
+        methods=tuple(method or ()),
+        encoder=encoder,
+        templates=templates,
+        negatives=negatives,
+        no=no,
+        support=support,
+        bootstrap=bootstrap,
+        seed=seed,
+        cache=cache,
+        device=device,
+        precision=precision,
+    )
+    done = run(request)
+    if report:
+        page = write_report(report, done.evaluation, done.facts, done.pictures)
+        notes.print(f"report: {page}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(to_plain(done.evaluation, done.facts))
+    elif as_csv:
+        sys.stdout.write(to_csv(done.evaluation))
+    else:
+        print_tables(done.evaluation, done.facts)
+
+
+def write_report(
+    folder: Path,
+    evaluation: "Evaluation",
+    facts: Mapping[str, str],
+    pictures: Mapping[str, Mapping[str, Path]],
+) -> Path:
+    """The page, and beside it the figures as JSON and CSV and the score of every image."""
+    from vlm_ood.cache import write_bytes
+    from vlm_ood.evaluation.export import scores_csv, to_csv, to_plain
+    from vlm_ood.report import write_evaluation_report
+
+    plain = json.dumps(to_plain(evaluation, facts), indent=2, ensure_ascii=False, allow_nan=False)
+    beside = {"results.json": plain, "results.csv": to_csv(evaluation), "scores.csv": scores_csv(evaluation)}
+    for name, text in beside.items():
+        write_bytes(folder / name, text.encode("utf-8", "replace"))
+    return write_evaluation_report(folder, evaluation, pictures, title="vlm-ood evaluate", facts=facts)
+
+
+def print_tables(evaluation: "Evaluation", facts: Mapping[str, str]) -> None:
+    """The comparison for people, and on standard error what was left out."""
+    from rich.markup import escape
+
+    console.print(_table(evaluation, ", ".join(f"{key} {value}" for key, value in facts.items())))
+    if evaluation.accuracy is not None:
+        console.print(f"ID accuracy {_share(evaluation.accuracy)} %", highlight=False)
+    for each in (evaluation.id_set, *evaluation.ood_sets):
+        if each.errors:
+            notes.print(f"{escape(each.name)}: {len(each.errors)} images left out", style="yellow")
+            for image, why in list(each.errors.items())[:5]:
+                notes.print(f"  {escape(image)}: {escape(why)}", soft_wrap=True, highlight=False)
+            if len(each.errors) > 5:
+                notes.print(f"  and {len(each.errors) - 5} more: see --json or --report", highlight=False)
+    for name, why in evaluation.skipped.items():
+        notes.print(f"{escape(name)} skipped: {escape(why)}", style="dim", soft_wrap=True, highlight=False)
+
+
+def _table(evaluation: "Evaluation", title: str) -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    id_set = evaluation.id_set
+    table = Table(title=escape(title), caption="percent; ID is positive in FPR@95 and AUPR-in", caption_justify="left")
+    table.add_column(f"ID {len(id_set)} images{_left_out(len(id_set.errors))}", overflow="fold")
+    for heading in ("AUROC", "FPR@95", "AUPR-in", "AUPR-out"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for ood in evaluation.ood_sets:
+        label = f"{escape(ood.name)} [dim]{len(ood)} images{_left_out(len(ood.errors))}[/]"
+        _add_rows(table, label, [each for each in evaluation.comparisons if each.ood == ood.name])
+    if len({each.ood for each in evaluation.comparisons}) > 1:
+        _add_rows(table, "mean of the sets", evaluation.means())
+    return table
+
+
+def _add_rows(table: "Table", label: str, rows: "Sequence[Comparison]") -> None:
+    from rich.markup import escape
+
+    best = max((each.auroc for each in rows), default=0.0)
+    table.add_row(f"[bold]{label}[/]")
+    for each in rows:
+        style = "green" if each.auroc == best and len(rows) > 1 else ""
+        figures = [_figure(each, name) for name in ("auroc", "fpr_at_95_id", "aupr_in", "aupr_out")]
+        table.add_row(f"  {escape(each.method)}", *figures, style=style)
+    table.add_section()
+
+
+def _figure(comparison: "Comparison", name: str) -> str:
+    interval = comparison.intervals.get(name)
+    around = f"\n[dim]{_share(interval.low)}–{_share(interval.high)}[/]" if interval else ""
+    return _share(getattr(comparison, name)) + around
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _left_out(errors: int) -> str:
+    return f" (+{errors} broken)" if errors else ""

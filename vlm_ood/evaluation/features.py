@@ -1,0 +1,169 @@
+"""Features of picture files, a part at a time, kept on disk.
+
+A part is found again by the bytes of its files and the digest of the encoder, not by path and time: reading a file is
+a hundredth of the work of encoding it, a data set may be moved, copied or checked out anew without being encoded
+again, and a picture that changed under an old name and date is never mistaken for the old one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlm_ood.cache import DiskCache, cache_folder
+from vlm_ood.digests import digest_of
+from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.evaluation.datasets import FileSet
+from vlm_ood.evaluation.records import FeatureSet, Part
+from vlm_ood.images import ImageLimits
+from vlm_ood.pipeline import encode_files
+from vlm_ood.types import ImageFeatures
+from vlm_ood.vectors import load_features
+
+PART: Final = 256  # files: what an interrupted run has to do again; patch features of one part take about 100 MB
+
+
+def feature_cache() -> DiskCache:
+    """Where features of evaluated pictures are kept; the least recently used go beyond 8 GiB."""
+    return DiskCache(cache_folder() / "features", max_bytes=8 * 2**30)
+
+
+def encode_parts(
+    encoder: Encoder,
+    files: FileSet,
+    *,
+    patches: bool = False,
+    cache: DiskCache | None = None,
+    limits: ImageLimits | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Part]:
+    """The set, encoded or read from disk; broken files are errors of their part.
+
+    Args:
+        encoder: whose image tower to use.
+        files: the set.
+        patches: whether to keep patch features.
+        cache: where to look and to store; None for nowhere.
+        limits: on a single file.
+        batch_size: pictures in a forward pass; by default the encoder's own.
+        progress: called with the number of files done since the last call.
+    """
+    limits = limits or ImageLimits()
+    for start in range(0, len(files), PART):
+        chunk = files.files[start : start + PART]
+        keys = _keys(encoder, chunk, patches, limits) if cache else None
+        kept = _look_up(cache, keys) if cache and keys else None
+        if kept is None:
+            kept = _encode(encoder, chunk, patches, limits, batch_size, progress)
+            if cache and keys:
+                _store(cache, keys, kept)
+        elif progress is not None:
+            progress(len(chunk))
+        yield _part(files, start, kept)
+
+
+def _keys(encoder: Encoder, chunk: Sequence[Path], patches: bool, limits: ImageLimits) -> list[str] | None:
+    """Of the pooled features, and of the patches where wanted, so that a run without reads what one with them kept.
+
+    None when a file can't be read now, which may be mended by the next run.
+    """
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        prints = list(pool.map(lambda file: _fingerprint(file, limits.max_bytes), chunk))
+    if None in prints:
+        return None
+    kinds = ["pooled", "patches"] if patches else ["pooled"]
+    return [digest_of("features", kind, encoder.digest, asdict(limits), prints) for kind in kinds]
+
+
+def _look_up(cache: DiskCache, keys: Sequence[str]) -> dict[str, Tensor] | None:
+    kept: dict[str, Tensor] = {}
+    for key in keys:
+        found = cache.get(key)
+        if found is None:
+            return None
+        kept |= found
+    return kept
+
+
+def _store(cache: DiskCache, keys: Sequence[str], kept: dict[str, Tensor]) -> None:
+    pooled, *patches = keys
+    cache.put(pooled, {name: kept[name] for name in ("rows", "features", "errors")})
+    for key in patches:
+        cache.put(key, {name: kept[name] for name in ("patches", "grid") if name in kept})
+
+
+def _fingerprint(file: Path, max_bytes: int) -> str | None:
+    """Of the bytes, or of the size alone where the file is refused for it; None where it can't be read."""
+    try:
+        if not file.is_file():
+            return None
+        size = file.stat().st_size
+        if size > max_bytes:
+            return f"{size} bytes"
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _encode(
+    encoder: Encoder,
+    chunk: Sequence[Path],
+    patches: bool,
+    limits: ImageLimits,
+    batch_size: int | None,
+    progress: Progress | None,
+) -> dict[str, Tensor]:
+    encoded = encode_files(
+        encoder, chunk, patches=patches, limits=limits, batch_size=batch_size, progress=progress
+    )  # fmt: skip
+    errors = json.dumps({row: str(error) for row, error in encoded.errors.items()}).encode()
+    tensors = {
+        "rows": torch.tensor(encoded.rows, dtype=torch.long),
+        "features": encoded.features.pooled,
+        "errors": torch.frombuffer(bytearray(errors), dtype=torch.uint8),
+    }
+    if encoded.features.patches is not None and encoded.features.grid is not None:
+        tensors |= {"patches": encoded.features.patches, "grid": torch.tensor(encoded.features.grid)}
+    return tensors
+
+
+def _part(files: FileSet, start: int, kept: dict[str, Tensor]) -> Part:
+    rows = [start + row for row in kept["rows"].tolist()]
+    errors = json.loads(kept["errors"].numpy().tobytes())
+    grid = tuple(kept["grid"].tolist()) if "grid" in kept else None
+    return Part(
+        images=tuple(files.images[row] for row in rows),
+        features=ImageFeatures(kept["features"], kept.get("patches"), grid),
+        labels=np.array([files.labels[row] for row in rows], dtype=np.int64),
+        errors={files.images[start + int(row)]: why for row, why in errors.items()},
+    )
+
+
+def stored_set(name: str, path: Path, *, labelled: bool = True) -> FeatureSet:
+    """A set from a feature file; rows that are not finite or have no length are its errors.
+
+    Args:
+        name: of the set.
+        path: a safetensors file with the tensor `features` (n, d), and `labels` (n,) when there are any.
+        labelled: whether to read the labels.
+
+    Raises:
+        FileNotFoundError, StorageError, VectorError: no such file, or one that can't be used.
+    """
+    stored = load_features(path)
+    part = Part(
+        images=tuple(stored.names[row] for row in stored.rows),
+        features=stored.features,
+        labels=stored.labels.numpy() if labelled and stored.labels is not None else None,
+        errors={stored.names[row]: str(error) for row, error in stored.errors.items()},
+    )
+    return FeatureSet(name, (part,))

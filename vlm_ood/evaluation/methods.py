@@ -1,0 +1,55 @@
+"""Which methods to evaluate, and which can't be with what there is."""
+
+import json
+import re
+from typing import Any
+
+from vlm_ood.detectors import Detector, create_detector, detector_names
+from vlm_ood.errors import ParameterError
+from vlm_ood.types import Task
+
+
+def parse_method(given: str) -> Detector[Any]:
+    """A detector from "mcm" or "mcm:temperature=0.5,other=[1,2]"; values are JSON where they can be, else strings.
+
+    Raises:
+        UnknownNameError: no such method.
+        ParameterError: a parameter without "=", an unknown one, or one out of range.
+    """
+    name, _, settings = given.partition(":")
+    parameters: dict[str, Any] = {}
+    for setting in re.split(r",(?=\s*\w+\s*=)", settings) if settings else []:
+        key, equals, value = (text.strip() for text in setting.partition("="))
+        if not equals:
+            raise ParameterError(f"{setting!r} in method {given!r} must be NAME=VALUE, as in mcm:temperature=0.5")
+        try:
+            parameters[key] = json.loads(value)
+        except json.JSONDecodeError:
+            parameters[key] = value
+    return create_detector(name.strip(), **parameters)
+
+
+def available_methods(task: Task, *, patches: bool) -> tuple[dict[str, Detector[Any]], dict[str, str]]:
+    """Every registered method that the task and the features allow, and why the others are left out.
+
+    Args:
+        task: whose parts are looked at.
+        patches: whether there are patch features.
+    """
+    methods, skipped = {}, {}
+    for name in detector_names():
+        try:
+            detector = create_detector(name)
+        except ParameterError as error:
+            skipped[name] = str(error)
+            continue
+        missing = sorted(part for part in detector.needs if getattr(task, part) is None)
+        if missing:
+            skipped[name] = f"needs {' and '.join(missing)}"
+        elif detector.needs_patches and not patches:
+            skipped[name] = "needs patch features"
+        elif len(task.classes) < detector.min_classes:
+            skipped[name] = f"needs at least {detector.min_classes} classes"
+        else:
+            methods[name] = detector
+    return methods, skipped

@@ -1,0 +1,6 @@
+"""Reports: one HTML file each, with its pictures and plots inside and nothing loaded from elsewhere."""
+
+from vlm_ood.report.evaluation import write_evaluation_report
+from vlm_ood.report.score import write_score_report
+
+__all__ = ["write_evaluation_report", "write_score_report"]

@@ -6,7 +6,7 @@ costs accuracy in silence) and the preprocessing. A tag settles both: `ViT-B-16/
 activation, so that there is a `ViT-B-16-quickgelu` beside `ViT-B-16`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
@@ -130,6 +130,6 @@ def _preprocessing(entries: Mapping[str, Any], image_size: int | tuple[int, int]
     )
 
 
-def _three(values: float | tuple[float, ...]) -> tuple[float, float, float]:
+def _three(values: float | Sequence[float]) -> tuple[float, float, float]:
     red, green, blue = (values,) * 3 if isinstance(values, int | float) else values
     return float(red), float(green), float(blue)

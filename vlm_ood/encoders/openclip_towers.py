@@ -14,7 +14,7 @@ from torch.nn import functional
 from vlm_ood.encoders.base import Capability
 from vlm_ood.encoders.causal_text import TextTower
 from vlm_ood.encoders.hub import CONFIGS, hub_folder
-from vlm_ood.encoders.value_path import ImageTower, VisionTransformer
+from vlm_ood.encoders.value_path import Block, ImageTower, VisionTransformer
 from vlm_ood.types import ImageFeatures
 
 
@@ -43,7 +43,7 @@ def image_tower(model: Any) -> ImageTower:
 
 
 @dataclass(frozen=True, eq=False)
-class ResidualBlock:
+class ResidualBlock(Block):
     """A block of CLIP's vision transformer."""
 
     block: Any

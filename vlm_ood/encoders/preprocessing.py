@@ -40,7 +40,7 @@ class Preprocessing:
         interpolation: of the resize, in Pillow's antialiased form.
         resize_mode: "shortest" brings the shorter side to `resize` and crops the centre, as CLIP does; "squash"
             ignores the aspect ratio, as SigLIP does; "longest" fits the picture in and fills the rest with `fill`.
-        resize: length of the shorter side before the crop; by default the longer of height and width.
+        resize: length of the shorter side before the crop; by default the picture just covers height and width.
         fill: grey value of the border for "longest", in [0, 255].
     """
 
@@ -86,18 +86,24 @@ class Preprocessing:
 
     def _resize_and_crop(self, image: Image.Image) -> Image.Image:
         image = _trim(image)
-        short = self.resize or max(self.height, self.width)
-        if image.width <= image.height:
-            size = short, int(short * image.height / image.width)
-        else:
-            size = int(short * image.width / image.height), short
-        left, top = round((size[0] - self.width) / 2), round((size[1] - self.height) / 2)
-        resized = image.resize(size, _RESAMPLING[self.interpolation])
+        width, height = self._covering(image)
+        left, top = round((width - self.width) / 2), round((height - self.height) / 2)
+        resized = image.resize((width, height), _RESAMPLING[self.interpolation])
         return resized.crop((left, top, left + self.width, top + self.height))
 
+    def _covering(self, image: Image.Image) -> tuple[int, int]:
+        """Width and height before the crop, rounded as torchvision and open_clip do it."""
+        if self.resize is None and self.height != self.width:
+            ratio = min(image.height / self.height, image.width / self.width)
+            return round(image.width / ratio), round(image.height / ratio)
+        short = self.resize or self.height
+        if image.width <= image.height:
+            return short, int(short * image.height / image.width)
+        return int(short * image.width / image.height), short
+
     def _pad(self, image: Image.Image) -> Image.Image:
-        scale = min(self.width / image.width, self.height / image.height)
-        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        ratio = max(image.height / self.height, image.width / self.width)
+        size = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
         canvas = Image.new("RGB", (self.width, self.height), (self.fill,) * 3)
         resized = image.resize(size, _RESAMPLING[self.interpolation])
         canvas.paste(resized, ((self.width - size[0]) // 2, (self.height - size[1]) // 2))

@@ -20,7 +20,7 @@ from vlm_ood.encoders.checkpoints import fill, read_weights
 from vlm_ood.encoders.clip import ClipEncoder
 from vlm_ood.encoders.hub import hub_weights
 from vlm_ood.encoders.preprocessing import Interpolation, Preprocessing
-from vlm_ood.encoders.value_path import VisionTransformer
+from vlm_ood.encoders.value_path import Block, VisionTransformer
 from vlm_ood.errors import CheckpointError
 
 WEIGHTS: Final = ("model*.safetensors", "pytorch_model*.bin")  # one file, or the shards of one model
@@ -140,7 +140,7 @@ def _load_tokenizer(folder: Path) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class EncoderLayer:
+class EncoderLayer(Block):
     """A block of CLIP's or SigLIP's vision transformer."""
 
     layer: Any

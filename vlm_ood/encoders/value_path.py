@@ -10,7 +10,6 @@ it. It costs one more block, not one more pass.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
@@ -37,16 +36,16 @@ class ImageTower(ABC):
         """Features from one forward pass; only what `capabilities` names is ever asked for."""
 
 
-class Block(Protocol):
+class Block(ABC):
     """One block of a vision transformer."""
 
+    @abstractmethod
     def whole(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
         """The block as it was trained."""
-        ...
 
+    @abstractmethod
     def value(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
         """The block with the identity for its matrix of attention."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from vlm_ood.encoders.value_path import Block, VisionTransformer
 from vlm_ood.errors import CheckpointError
 
 WEIGHTS: Final = ("model*.safetensors", "pytorch_model*.bin")  # one file, or the shards of one model
+TOKENIZERS: Final = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 RESAMPLING: Final[Mapping[int, Interpolation]] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
@@ -131,12 +132,12 @@ def _sides(size: int | Mapping[str, int]) -> Mapping[str, int]:
 def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
+    if not any((folder / name).is_file() for name in TOKENIZERS):  # transformers would make an empty one
+        raise CheckpointError(f"{folder} holds none of {', '.join(TOKENIZERS)}: put the tokenizer beside config.json")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise CheckpointError(
-            f"{folder} has no usable tokenizer ({error}): put its files beside config.json"
-        ) from error
+        raise CheckpointError(f"{folder} has no usable tokenizer ({error}): download its files anew") from error
 
 
 @dataclass(frozen=True, eq=False)

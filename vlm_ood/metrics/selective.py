@@ -1,0 +1,88 @@
+"""How good are the class predictions, and do the scores know which of them are wrong?"""
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from vlm_ood.errors import ParameterError, VectorError
+from vlm_ood.metrics.samples import Sample, as_sample, same_length
+
+
+def accuracy(predictions: Sample, labels: Sample) -> float:
+    """The share of predictions that equal their label, in [0, 1].
+
+    Args:
+        predictions: (n,) class numbers.
+        labels: (n,) class numbers.
+
+    Raises:
+        VectorError: no values, or other labels than predictions.
+    """
+    predicted, wanted = as_sample(predictions, "predictions"), as_sample(labels, "labels")
+    same_length(predicted, wanted, "predictions and labels")
+    return float((predicted == wanted).mean())
+
+
+def aurc(scores: Sample, correct: Sample) -> float:
+    """Area under the risk-coverage curve, in [0, 1], lower is better: what refusing the oddest images buys.
+
+    Images are accepted by score, lowest first. The risk at coverage k / n is the share of wrong predictions among the
+    first k; the area is its mean over k = 1, ..., n. Images of equal score are accepted in random order, and the result
+    is the expectation over that order. Source: Geifman and El-Yaniv, "Selective Classification for Deep Neural
+    Networks", NeurIPS 2017, arXiv 1705.08500; the area as in Geifman et al., ICLR 2019, arXiv 1805.08206.
+
+    Args:
+        scores: (n,), higher is more OOD.
+        correct: (n,), whether each prediction was right; 0 and 1, or booleans.
+
+    Raises:
+        VectorError: a sample that is empty or not finite, or samples that don't belong together.
+    """
+    values, wrong = as_sample(scores, "scores"), 1 - _zeros_and_ones(correct)
+    same_length(values, wrong, "scores and correct")
+    _, group, size = np.unique(values, return_inverse=True, return_counts=True)
+    expected = (np.bincount(group, weights=wrong) / size).repeat(size)
+    return float((expected.cumsum() / np.arange(1, len(wrong) + 1)).mean())
+
+
+def e_aurc(scores: Sample, correct: Sample) -> float:
+    """`aurc` less that of scores which put every right prediction before every wrong one; 0 is best.
+
+    Source: Geifman et al., "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", ICLR 2019,
+    arXiv 1805.08206. Arguments and errors as in `aurc`.
+    """
+    return aurc(scores, correct) - aurc(1 - _zeros_and_ones(correct), correct)
+
+
+def ece(confidences: Sample, correct: Sample, bins: int = 15) -> float:
+    """Expected calibration error, in [0, 1], lower is better: does a confidence of 0.8 mean right in 8 of 10?
+
+    The mean over images of |accuracy - mean confidence| of the bin that the image falls in. The bins are of equal
+    width, each with its upper and without its lower edge, the first with both. Source: Guo et al., "On Calibration of
+    Modern Neural Networks", ICML 2017, arXiv 1706.04599.
+
+    Args:
+        confidences: (n,) probabilities of the predicted classes, in [0, 1].
+        correct: (n,), whether each prediction was right; 0 and 1, or booleans.
+        bins: how many.
+
+    Raises:
+        VectorError: confidences outside [0, 1], or samples that are empty or don't belong together.
+        ParameterError: fewer than one bin.
+    """
+    confidence, right = as_sample(confidences, "confidences"), _zeros_and_ones(correct)
+    same_length(confidence, right, "confidences and correct")
+    if bins < 1:
+        raise ParameterError(f"bins={bins}: give at least 1")
+    outside = int(((confidence < 0) | (confidence > 1)).sum())
+    if outside:
+        raise VectorError(f"{outside} of {len(confidence)} confidences lie outside [0, 1]: give probabilities")
+    place: Int64[np.ndarray, " n"] = np.searchsorted(np.arange(1, bins) / bins, confidence)
+    return float(np.abs(np.bincount(place, weights=right - confidence)).sum() / len(right))
+
+
+def _zeros_and_ones(correct: Sample) -> Float64[np.ndarray, " n"]:
+    right = as_sample(correct, "values of correct")
+    other = int(((right != 0) & (right != 1)).sum())
+    if other:
+        raise VectorError(f"{other} of {len(right)} values of correct are neither 0 nor 1")
+    return right

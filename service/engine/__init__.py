@@ -1,0 +1,22 @@
+"""The engine: batches images and prompts of many callers onto supervised device workers. It knows nothing of HTTP."""
+
+from service.engine.engine import Engine
+from service.engine.errors import DeadlineExceeded, Draining, EngineError, NotReady, QueueFull, WorkerLost
+from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
+from service.engine.settings import EngineSettings
+
+__all__ = [
+    "DeadlineExceeded",
+    "Draining",
+    "EncodedImage",
+    "EncoderInfo",
+    "EncoderState",
+    "Engine",
+    "EngineError",
+    "EngineSettings",
+    "NotReady",
+    "QueueFull",
+    "QueueState",
+    "Timings",
+    "WorkerLost",
+]

@@ -1,0 +1,207 @@
+"""The engine: images and prompts in, features out, whatever the number of callers and devices."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import torch
+from jaxtyping import Float
+from prometheus_client import CollectorRegistry
+from torch import Tensor
+
+from service.engine.admission import Admission
+from service.engine.decode import DecodePool
+from service.engine.errors import DeadlineExceeded, Draining, NotReady
+from service.engine.fleet import Fleet
+from service.engine.flight import SingleFlight
+from service.engine.images import ImageSide
+from service.engine.items import BatchKey, ImageItem
+from service.engine.latency import LatencyBook
+from service.engine.lru import ByteLru
+from service.engine.metrics import EngineMetrics
+from service.engine.queue import FairQueue
+from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
+from service.engine.roster import Roster
+from service.engine.settings import EngineSettings, cores
+from service.engine.text import TextSide
+from vlm_ood.prompts import Templates
+from vlm_ood.types import TextBank
+
+
+class Engine:
+    """Encoders on all devices behind one queue; make and use it on one event loop.
+
+    Args:
+        registry: where metrics are registered; by default in a new one.
+    """
+
+    def __init__(self, settings: EngineSettings, registry: CollectorRegistry | None = None) -> None:
+        self._settings = settings
+        self._metrics = EngineMetrics(registry or CollectorRegistry())
+        self._queue = FairQueue(settings.max_wait_s)
+        latency = LatencyBook()
+        self._fleet = Fleet(settings, lambda: self._roster.loaded(), self._queue, latency, self._metrics)
+        self._roster = Roster(settings.encoders, settings.max_encoders_loaded, self._fleet.load, self._fleet.unload)
+        self._admission = Admission(settings.max_queue_items, settings.max_queue_bytes, latency, self._fleet.ready)
+        self._decoder = DecodePool(settings.decode_threads or cores(), settings.decode_max_bytes, settings.image_limits)
+        self._images = ImageSide(
+            self._decoder, self._queue, self._admission, ByteLru(settings.image_cache_bytes), self._metrics
+        )
+        self._text = TextSide(self._queue, self._admission, latency, self._metrics, settings)
+        self._probes: SingleFlight[str, None] = SingleFlight(abandon=True)
+        self._show_gauges()
+
+    async def start(self) -> None:
+        """Bring the workers up and the default encoder to temperature.
+
+        Raises:
+            VlmOodError: it can't be loaded, or no worker came up.
+        """
+        self._fleet.start()
+        await self.encoder(self._settings.encoders[0])
+
+    async def stop(self) -> None:
+        """Take nothing new, finish what was admitted within `drain_s`, end the workers."""
+        try:
+            await self._admission.drain(self._settings.drain_s)
+        except TimeoutError:
+            self._queue.fail_all(Draining("the server stopped before this was done", self._settings.drain_s))
+        await self._fleet.stop()
+        self._queue.fail_all(Draining("the server stopped before this was done", self._settings.drain_s))
+        await asyncio.to_thread(self._decoder.stop)
+
+    def encoder_names(self) -> tuple[str, ...]:
+        """What may be asked for, the default first."""
+        return self._roster.names
+
+    def encoder_state(self, name: str) -> EncoderState:
+        """How far an encoder is.
+
+        Raises:
+            UnknownNameError: it may not be asked for.
+        """
+        return self._roster.state(name)
+
+    async def encoder(self, name: str) -> EncoderInfo:
+        """What there is to know of an encoder; loads it when it is cold.
+
+        Raises:
+            UnknownNameError: it may not be asked for.
+            VlmOodError: it can't be loaded.
+        """
+        async with self._roster.lease(name) as info:
+            return info
+
+    async def encode_images(
+        self,
+        encoder: str,
+        contents: Sequence[bytes],
+        *,
+        patches: bool = False,
+        deadline_s: float | None = None,
+        timings: Timings | None = None,
+    ) -> list[EncodedImage]:
+        """Features of one row, or the error, of each image, in order.
+
+        Args:
+            contents: bytes of image files.
+            deadline_s: from now; by default the engine's own.
+            timings: is filled.
+
+        Raises:
+            UnknownNameError, CapabilityError, InputError: for the request as a whole.
+            QueueFull, Draining: come back after `retry_after_s`.
+            DeadlineExceeded, WorkerLost: it was tried.
+        """
+        deadline = self._deadline(deadline_s)
+        async with self._lease(encoder, deadline) as info:
+            key = self._key(info, patches=patches)
+            return await self._images.encode(info, key, contents, deadline, timings or Timings())
+
+    async def text_bank(
+        self,
+        encoder: str,
+        names: Sequence[str],
+        templates: Templates | Sequence[str] | str,
+        *,
+        deadline_s: float | None = None,
+    ) -> TextBank:
+        """See `vlm_ood.text.text_bank`; on the CPU.
+
+        Raises:
+            UnknownNameError, ClassNamesError, TemplateError: for the request as a whole.
+            QueueFull, Draining: come back after `retry_after_s`.
+            DeadlineExceeded, WorkerLost: it was tried; prompts that were encoded are kept.
+        """
+        deadline = self._deadline(deadline_s)
+        async with self._lease(encoder, deadline) as info:
+            return await self._text.bank(info, names, templates, deadline)
+
+    async def encode_text(
+        self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None
+    ) -> Float[Tensor, "n d"]:
+        """fp32 vectors of the prompts, in order, on the CPU.
+
+        Raises:
+            UnknownNameError, EngineError: as `text_bank`.
+        """
+        deadline = self._deadline(deadline_s)
+        async with self._lease(encoder, deadline) as info:
+            return await self._text.encode(info, prompts, deadline, normalise=normalise)
+
+    async def probe(self) -> None:
+        """A real forward pass of the default encoder through the queue; many who ask at once share it.
+
+        Raises:
+            EngineError: not ready, or not able to.
+        """
+        self._admission.check_open()
+        await self._probes.run("probe", self._probe)
+
+    def queue_state(self) -> QueueState:
+        """What is inside now."""
+        admission = self._admission
+        return QueueState(admission.items, admission.bytes, self._queue.oldest_wait_s(), admission.predicted_wait_s())
+
+    async def _probe(self) -> None:
+        if not self._fleet.ready():
+            raise NotReady("no worker is ready", self._settings.restart_backoff_s)
+        deadline = self._deadline(None)
+        async with self._lease(self._settings.encoders[0], deadline) as info:
+            blank = torch.full((3, info.preprocessing.height, info.preprocessing.width), 127, dtype=torch.uint8)
+            item = ImageItem(self._key(info, patches=False), object(), deadline, pixels=blank)
+            self._queue.put(item)
+            async with _until(deadline, "no forward pass by the deadline"):
+                await item.result
+
+    @asynccontextmanager
+    async def _lease(self, encoder: str, deadline: float) -> AsyncIterator[EncoderInfo]:
+        """The encoder for as long as the request lasts; a load goes on when the request can't wait for it."""
+        self._admission.check_open()
+        async with AsyncExitStack() as stack:
+            async with _until(deadline, f"{encoder} is still being loaded: try again later"):
+                info = await stack.enter_async_context(self._roster.lease(encoder))
+            yield info
+
+    def _key(self, info: EncoderInfo, *, patches: bool) -> BatchKey:
+        return BatchKey(info.name, "patches" if patches else "images", self._settings.max_batch_cost or info.batch_size)
+
+    def _deadline(self, deadline_s: float | None) -> float:
+        return asyncio.get_running_loop().time() + (self._settings.deadline_s if deadline_s is None else deadline_s)
+
+    def _show_gauges(self) -> None:
+        self._metrics.pending.set_function(lambda: self._admission.items)
+        self._metrics.pending_bytes.set_function(lambda: self._admission.bytes)
+        self._metrics.oldest_wait.set_function(self._queue.oldest_wait_s)
+        self._metrics.predicted_wait.set_function(self._admission.predicted_wait_s)
+        self._metrics.workers.set_function(self._fleet.ready)
+        self._metrics.encoders.set_function(lambda: len(self._roster.loaded()))
+
+
+@asynccontextmanager
+async def _until(deadline: float, message: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded(message) from None

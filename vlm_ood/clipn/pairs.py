@@ -6,7 +6,7 @@ epoch goes on where it stood. In memory are only the places where the pairs lie.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -20,6 +20,7 @@ class Pair:
     caption: str
 
 
+@runtime_checkable
 class Pairs(Protocol):
     """A source of n pairs.
 

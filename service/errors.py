@@ -143,11 +143,16 @@ def problem_response(
         "type": kind.type,
         "title": kind.title,
         "status": kind.status,
-        "detail": detail[:MAX_DETAIL],
+        "detail": printable(detail[:MAX_DETAIL]),
         "request_id": request_id,
         **more,
     }
     return JSONResponse(content, kind.status, dict(headers or {}), "application/problem+json")
+
+
+def printable(text: str) -> str:
+    """The text without halves of characters, which JSON can't carry."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def response_to(error: core.VlmOodError, request_id: str) -> JSONResponse:

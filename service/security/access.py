@@ -13,7 +13,7 @@ from service.security.request import request_id_of
 Access = Literal["score", "manage", "metrics"]
 ALL_ACCESS: Final = frozenset[Access](get_args(Access))
 
-OPEN_PATHS: Final = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
+OPEN_PATHS: Final = frozenset({"/", "/livez", "/readyz", "/docs", "/docs/style.css", "/openapi.json"})
 OPEN_FOLDERS: Final = ("/page/",)  # the files of the page: no data in them
 
 

@@ -1,6 +1,5 @@
 """SQLite or PostgreSQL, in threads of its own, so that the event loop never waits for a disk."""
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.storage.models import VERSION, Base, SchemaVersion
+from service.threads import in_thread
 from vlm_ood.errors import StorageError
 
 T = TypeVar("T")
@@ -57,7 +57,11 @@ class Database:
 
     async def run(self, work: Callable[[Session], T]) -> T:
         """`now`, without holding the event loop up."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.now, work)
+        return await self.in_thread(lambda: self.now(work))
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Anything else that waits for a disk."""
+        return await in_thread(self._threads, work)
 
     def close(self) -> None:
         """Wait for what is running and give the connections back."""

@@ -21,7 +21,8 @@ class Negatives(Asked):
     """Words that describe what does not belong, mined from a lexicon."""
 
     recipe: Annotated[Identifier, Field(description="How words are chosen.", examples=["neglabel"])] = "neglabel"
-    lexicon: Annotated[Identifier | None, Field(description="One of /v1/lexicons; by default the recipe's own.")] = None
+    lexicon: Annotated[Identifier, Field(description="One of /v1/lexicons.")] = "wordnet-full"
+    words: Annotated[list[Name] | None, Field(description="Your own words in place of a lexicon.")] = None
     quantile: Annotated[float, Gt(0), Le(1), Field(description="Of a word's similarity to the classes.")] = 0.95
     keep: Annotated[float, Gt(0), Le(1), Field(description="Share of the words that is kept.")] = 0.15
 

@@ -73,6 +73,9 @@ class CalibrationOptions(Asked):
     keep: Annotated[
         float, Ge(0.5), Le(0.9999), Field(description="Share of the images that belong that are to be accepted.")
     ] = 0.95
+    rule: Annotated[
+        Literal["empirical", "conformal"], Field(description="conformal: with the finite-sample guarantee.")
+    ] = "empirical"
     append: Annotated[bool, Field(description="Add to the images given before; else replace them.")] = False
 
 

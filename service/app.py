@@ -1,0 +1,136 @@
+"""The application: routes, the layers around them, and what they are made of."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from service import openapi
+from service.engine import Engine
+from service.errors import INVALID, Kind, printable, problem_response, response_to
+from service.observability.requests import RequestMiddleware
+from service.observability.tracing import trace
+from service.routes import calibration, catalogue, detectors, docs, health, methods, score
+from service.security.access import AccessMiddleware
+from service.security.bodies import BodyLimits, BodyMiddleware
+from service.security.browser import BrowserMiddleware
+from service.security.request import request_id_of
+from service.services import Services, assemble
+from service.settings import Settings
+from vlm_ood.errors import VlmOodError
+
+PAGE: Final = Path(__file__).parent / "page"
+
+DESCRIPTION: Final = (
+    "Give it images and class names, and it says which images don't belong. A score is higher for more out of "
+    "distribution, for every method. Errors are problems of RFC 9457."
+)
+
+
+def create_app(settings: Settings | None = None, engine: Engine | None = None) -> FastAPI:
+    """The server.
+
+    Args:
+        settings: by default those of the environment.
+        engine: that encodes; by default one of these settings.
+
+    Raises:
+        StorageError: the database can't be opened.
+    """
+    services = assemble(settings or Settings(), engine)
+    app = FastAPI(
+        title="vlm-ood",
+        version=version("vlm-ood"),
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.services = services
+    openapi.describe(app, summary="Out-of-distribution scores for images", description=DESCRIPTION)
+    _add_routes(app)
+    _add_layers(app, services)
+    _add_error_handlers(app)
+    trace(app, services.settings.otlp_endpoint)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    try:
+        await services.start()
+        yield
+    finally:
+        await services.stop()
+
+
+def _add_routes(app: FastAPI) -> None:
+    for module in (score, detectors, calibration, methods, catalogue, health, docs):
+        app.include_router(module.router)
+    if PAGE.is_dir():
+        app.mount("/page", StaticFiles(directory=PAGE))
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return FileResponse(PAGE / "index.html") if PAGE.is_dir() else RedirectResponse("/docs")
+
+
+def _add_layers(app: FastAPI, services: Services) -> None:
+    """From the inside out: what is added last sees a request first."""
+    settings = services.settings
+    limits = BodyLimits(
+        settings.max_json_bytes, settings.max_body_bytes, settings.max_bytes_in_flight, settings.body_timeout_s
+    )
+    app.add_middleware(BodyMiddleware, limits=limits)
+    app.add_middleware(AccessMiddleware, keys=services.keys, keyless=_keyless(settings))
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["Server-Timing", "X-Request-ID", "Retry-After", "RateLimit-Remaining"],
+        )
+    app.add_middleware(BrowserMiddleware, hosts=settings.hosts, origins=settings.cors_origins)
+    app.add_middleware(RequestMiddleware, metrics=services.metrics)
+
+
+def _keyless(settings: Settings) -> Literal["never", "until-first-key", "always"]:
+    if settings.insecure:
+        return "always"
+    return "until-first-key" if settings.loopback else "never"
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(VlmOodError)
+    async def known(request: Request, error: VlmOodError) -> Response:
+        return response_to(error, request_id_of(request.scope))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        errors = [_field_error(each) for each in error.errors()[:20]]
+        detail = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
+        return problem_response(INVALID, detail, request_id_of(request.scope), errors=errors)
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> Response:
+        kind = Kind(f"http-{error.status_code}", error.status_code, error.detail)
+        return problem_response(kind, error.detail, request_id_of(request.scope), headers=error.headers)
+
+
+def _field_error(error: dict[str, Any]) -> dict[str, str]:
+    """Where and why; not what, which may be large or half a character."""
+    return {
+        "field": printable(".".join(map(str, error["loc"]))[:200]),
+        "message": printable(str(error["msg"])[:500]),
+        "type": str(error["type"]),
+    }

@@ -1,0 +1,29 @@
+"""Whether an image would be answered now: proved by one, but not more often than once a second."""
+
+import asyncio
+import time
+from typing import Final
+
+from service.engine import Engine
+
+FRESH_S: Final = 1.0
+
+
+class Readiness:
+    """Remembers the last proof for a moment: anybody may ask, and a forward pass isn't free."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._asking = asyncio.Lock()
+        self._proved_at = float("-inf")
+
+    async def prove(self) -> None:
+        """Return when an image was encoded a moment ago.
+
+        Raises:
+            VlmOodError: it can't be.
+        """
+        async with self._asking:
+            if time.monotonic() - self._proved_at > FRESH_S:
+                await self._engine.probe()
+                self._proved_at = time.monotonic()

@@ -1,0 +1,65 @@
+"""/v1/detectors/{id}/calibration: a threshold from images that belong."""
+
+from fastapi import APIRouter, Depends, Security
+
+from service.body import Upload
+from service.deps import TheCalibrationRequest, TheDetector, TheServices, one_charge, the_caller
+from service.errors import NotFoundError
+from service.openapi import problems, two_bodies
+from service.scoring import failure
+from service.specs import DetectorSpec
+from service.storage.models import CalibrationRow
+from service.wire.detectors import CalibrationView
+from service.wire.score import CalibrationAnswer, CalibrationJson, CalibrationOptions
+from service.wire.views import calibration_view_of
+from vlm_ood.errors import VlmOodError
+
+router = APIRouter(
+    prefix="/v1/detectors/{detector_id}/calibration",
+    tags=["calibration"],
+    dependencies=[Security(the_caller, scopes=["manage"])],
+)
+
+
+@router.put(
+    "",
+    summary="Calibrate a detector",
+    responses=problems(400, 404, 408, 409, 415, 503, 504, 507),
+    openapi_extra=two_bodies(CalibrationOptions, CalibrationJson, {"keep": 0.95}),
+)
+async def calibrate(
+    detector: TheDetector, request: TheCalibrationRequest, services: TheServices
+) -> CalibrationAnswer:
+    """Send images that belong, none of those that don't. They replace the ones sent before, or with `append` are
+    added to them. Nothing is changed when it fails.
+    """
+    prepared = await services.prepared.get(DetectorSpec.from_stored(detector.spec))
+    row, encoded = await services.calibrator.make(detector, prepared, request.uploads, request.options)
+    return _answer(row, request.uploads, encoded.errors)
+
+
+@router.get("", summary="Show a calibration", dependencies=[Depends(one_charge)], responses=problems(404))
+async def show(detector: TheDetector) -> CalibrationView:
+    """The threshold and what it rests on."""
+    view = calibration_view_of(detector.calibration)
+    if view is None:
+        raise NotFoundError(f"detector {detector.id} has no calibration")
+    return view
+
+
+@router.delete(
+    "", summary="Delete a calibration", status_code=204, dependencies=[Depends(one_charge)], responses=problems(404)
+)
+async def delete(detector: TheDetector, services: TheServices) -> None:
+    """The detector stays, without decisions."""
+    await services.detectors.uncalibrate(detector.tenant, detector.id)
+
+
+def _answer(row: CalibrationRow, uploads: list[Upload], errors: dict[int, VlmOodError]) -> CalibrationAnswer:
+    return CalibrationAnswer(
+        detector=row.detector_id,
+        keep=row.keep,
+        threshold=row.threshold,
+        images=row.images,
+        failed=[failure(index, uploads[index], error) for index, error in sorted(errors.items())],
+    )

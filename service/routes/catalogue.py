@@ -1,0 +1,72 @@
+"""/v1/encoders, /v1/templates, /v1/lexicons: what there is to choose from."""
+
+import asyncio
+
+from fastapi import APIRouter, Depends, Security
+
+from service.deps import TheServices, one_charge, the_caller
+from service.engine import EncoderInfo, Engine
+from service.negatives import LEXICONS, lexicon_named
+from service.openapi import problems
+from service.wire.catalogue import Encoders, EncoderView, Lexicons, LexiconView, TemplateSets, TemplatesView
+from vlm_ood.prompts import template_sets, templates_named
+
+router = APIRouter(
+    prefix="/v1", tags=["catalogue"], dependencies=[Security(the_caller, scopes=["score"]), Depends(one_charge)]
+)
+
+
+@router.get("/encoders", summary="List encoders", responses=problems(503))
+async def encoders(services: TheServices) -> Encoders:
+    """Those that this server lets you ask for; sizes are known of those that are loaded."""
+    engine = services.engine
+    return Encoders(encoders=[await _encoder(engine, name) for name in engine.encoder_names()])
+
+
+@router.get("/templates", summary="List template sets", responses=problems())
+async def templates() -> TemplateSets:
+    """Sentences that class names are put into."""
+    return TemplateSets(templates=[_templates(name) for name in template_sets()])
+
+
+@router.get("/lexicons", summary="List lexicons", responses=problems())
+async def lexicons() -> Lexicons:
+    """Word lists that negatives are mined from."""
+    return Lexicons(lexicons=[await asyncio.to_thread(_lexicon, name) for name in LEXICONS])
+
+
+async def _encoder(engine: Engine, name: str) -> EncoderView:
+    state = engine.encoder_state(name)
+    default = name == engine.encoder_names()[0]
+    if state != "ready":
+        return EncoderView(name=name, state=state, default=default)
+    info: EncoderInfo = await engine.encoder(name)
+    return EncoderView(
+        name=name,
+        state=state,
+        default=default,
+        digest=info.digest,
+        dim=info.dim,
+        scale=info.scale,
+        device=info.device,
+        dtype=info.dtype,
+        capabilities=sorted(info.capabilities),
+        height=info.preprocessing.height,
+        width=info.preprocessing.width,
+    )
+
+
+def _templates(name: str) -> TemplatesView:
+    found = templates_named(name)
+    return TemplatesView(
+        name=name,
+        templates=list(found.templates),
+        average=found.average,
+        source=found.source,
+        licence=found.licence,
+    )
+
+
+def _lexicon(name: str) -> LexiconView:
+    found = lexicon_named(name)
+    return LexiconView(name=name, words=len(found), source=found.source, licence=found.licence)

@@ -1,0 +1,125 @@
+"""/v1/detectors: class names and a method under an id, so that they can be calibrated."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Le
+from fastapi import APIRouter, Body, Depends, Query, Response, Security
+
+from service.deps import (
+    Caller,
+    TheDetector,
+    TheDetectorScoreRequest,
+    TheServices,
+    one_charge,
+    the_caller,
+)
+from service.engine import Timings
+from service.errors import PreparingError
+from service.observability.server_timing import server_timing
+from service.openapi import problems, two_bodies
+from service.services import Services
+from service.specs import DetectorSpec, checked_spec
+from service.storage.models import DetectorRow
+from service.wire.detectors import DetectorOptions, DetectorPage, DetectorView
+from service.wire.score import AnswerOptions, DetectorScoreJson, ScoreAnswer
+from service.wire.views import summary_of, view_of
+
+router = APIRouter(prefix="/v1", tags=["detectors"])
+manage = [Security(the_caller, scopes=["manage"]), Depends(one_charge)]
+scoring = [Security(the_caller, scopes=["score"])]
+
+Example = Annotated[
+    DetectorOptions,
+    Body(openapi_examples={"mcm": {"value": {"classes": ["cat", "coffee", "rocket"], "method": "mcm"}}}),
+]
+
+
+@router.post(
+    "/detectors",
+    summary="Create a detector",
+    status_code=201,
+    dependencies=manage,
+    responses={
+        200: {"model": DetectorView, "description": "It exists already"},
+        202: {"model": DetectorView, "description": "It is being prepared"},
+        **problems(409, 503, 504, 507),
+    },
+)
+async def create(options: Example, caller: Caller, services: TheServices, response: Response) -> DetectorView:
+    """The same content has the same id. Another class list makes another detector, and the old one's calibration
+    doesn't carry over: `note` says so. A detector that takes long, such as one that mines negatives, answers 202 and
+    is ready when its `state` says so.
+    """
+    spec = checked_spec(options, services.settings)
+    prepared = await _prepared_soon(services, spec)
+    row, new = await services.detectors.create(caller.tenant, spec)
+    response.status_code = 202 if not prepared else 201 if new else 200
+    response.headers["Location"] = f"/v1/detectors/{row.id}"
+    return await _view(services, row)
+
+
+@router.get("/detectors", summary="List detectors", dependencies=manage, responses=problems(404))
+async def page(
+    caller: Caller,
+    services: TheServices,
+    limit: Annotated[int, Ge(1), Le(100), Query(description="How many.")] = 20,
+    after: Annotated[str | None, Query(max_length=64, description="`next` of the page before.")] = None,
+) -> DetectorPage:
+    """The newest first."""
+    rows, following = await services.detectors.page(caller.tenant, limit, after)
+    return DetectorPage(detectors=[summary_of(row) for row in rows], next=following)
+
+
+@router.get("/detectors/{detector_id}", summary="Show a detector", dependencies=manage, responses=problems(404))
+async def show(detector: TheDetector, services: TheServices) -> DetectorView:
+    """All there is to know, and how far its preparation is."""
+    return await _view(services, detector)
+
+
+@router.delete(
+    "/detectors/{detector_id}",
+    summary="Delete a detector",
+    status_code=204,
+    dependencies=manage,
+    responses=problems(404),
+)
+async def delete(detector: TheDetector, services: TheServices) -> None:
+    """And its calibration with it."""
+    await services.detectors.delete(detector.tenant, detector.id)
+
+
+@router.post(
+    "/detectors/{detector_id}/score",
+    summary="Score images with a detector",
+    dependencies=scoring,
+    responses=problems(400, 404, 408, 415, 503, 504, 507),
+    openapi_extra=two_bodies(AnswerOptions, DetectorScoreJson, {"top": 2}),
+)
+async def score(
+    detector: TheDetector, request: TheDetectorScoreRequest, services: TheServices, response: Response
+) -> ScoreAnswer:
+    """With its calibration, each answer has a decision, a threshold and a conformal p-value."""
+    prepared = await services.prepared.get(DetectorSpec.from_stored(detector.spec))
+    calibration = await services.calibrator.read(detector)
+    timings = Timings()
+    answers, score_s = await services.scorer.score(request.uploads, prepared, request.options, calibration, timings)
+    response.headers["Server-Timing"] = server_timing(timings, score_s)
+    spec = prepared.spec
+    return ScoreAnswer(method=spec.method, encoder=spec.encoder, detector=detector.id, results=answers)
+
+
+async def _prepared_soon(services: Services, spec: DetectorSpec) -> bool:
+    """Whether the detector is ready now; what can't work at all is an error before anything is stored."""
+    try:
+        await services.prepared.get(spec)
+    except PreparingError:
+        return False
+    return True
+
+
+async def _view(services: Services, row: DetectorRow) -> DetectorView:
+    state, error = services.prepared.state(DetectorSpec.from_stored(row.spec))
+    sibling = await services.detectors.calibrated_sibling(row)
+    return view_of(row, state, error, sibling)
+
+

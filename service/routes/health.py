@@ -1,0 +1,43 @@
+"""Is it alive, is it ready, how is it doing?"""
+
+from typing import Literal
+
+from fastapi import APIRouter, Response, Security
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from service.deps import TheServices, the_caller
+from service.openapi import problems
+from service.wire.common import Answered
+
+router = APIRouter(tags=["health"])
+
+
+class Health(Answered):
+    """One word."""
+
+    status: Literal["alive", "ready"]
+
+
+@router.get("/livez", summary="Is the process alive?")
+async def livez() -> Health:
+    """Answers as long as the event loop turns."""
+    return Health(status="alive")
+
+
+@router.get("/readyz", summary="Would an image be answered now?", responses=problems(503, 504))
+async def readyz(services: TheServices) -> Health:
+    """Proved by a forward pass through the queue, not more often than once a second."""
+    await services.readiness.prove()
+    return Health(status="ready")
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **problems()},
+    dependencies=[Security(the_caller, scopes=["metrics"])],
+)
+async def metrics(services: TheServices) -> Response:
+    """In the text format."""
+    return Response(generate_latest(services.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,31 @@
+"""/v1/methods: whatever is registered."""
+
+from fastapi import APIRouter, Depends, Path, Security
+
+from service.deps import one_charge, the_caller
+from service.errors import NotFoundError
+from service.openapi import problems
+from service.wire.catalogue import Methods, MethodView
+from vlm_ood.detectors import describe, detector_names
+from vlm_ood.errors import UnknownNameError
+
+router = APIRouter(
+    prefix="/v1/methods",
+    tags=["catalogue"],
+    dependencies=[Security(the_caller, scopes=["score"]), Depends(one_charge)],
+)
+
+
+@router.get("", summary="List methods", responses=problems())
+async def every() -> Methods:
+    """Each with the JSON schema of its parameters, what it needs beyond class names, and its paper."""
+    return Methods(methods=[MethodView(**describe(name)) for name in detector_names()])
+
+
+@router.get("/{name}", summary="Show a method", responses=problems(404))
+async def one(name: str = Path(max_length=100, examples=["mcm"])) -> MethodView:
+    """The same about one."""
+    try:
+        return MethodView(**describe(name))
+    except UnknownNameError as error:
+        raise NotFoundError(str(error)) from None

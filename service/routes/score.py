@@ -1,0 +1,36 @@
+"""/v1/score: images and class names in, answers out."""
+
+from typing import Final
+
+from fastapi import APIRouter, Response, Security
+
+from service.deps import TheScoreRequest, TheServices, the_caller
+from service.engine import Timings
+from service.observability.server_timing import server_timing
+from service.openapi import problems, two_bodies
+from service.specs import checked_spec
+from service.wire.score import ScoreAnswer, ScoreJson, ScoreOptions
+
+router = APIRouter(prefix="/v1", tags=["score"], dependencies=[Security(the_caller, scopes=["score"])])
+
+EXAMPLE: Final = {"classes": ["cat", "coffee", "rocket"], "method": "mcm", "top": 2}
+
+
+@router.post(
+    "/score",
+    summary="Score images against class names",
+    responses=problems(400, 408, 415, 503, 504),
+    openapi_extra=two_bodies(ScoreOptions, ScoreJson, EXAMPLE),
+)
+async def score(request: TheScoreRequest, services: TheServices, response: Response) -> ScoreAnswer:
+    """Send images as files in the form field `images`, or in base64 as JSON, with the names of what belongs.
+
+    An image that can't be used has an `error` and the others have their answers. Without a calibration or a
+    `threshold` of yours, `decision` is null and `reason` says why. Class names seen before cost nothing.
+    """
+    spec = checked_spec(request.options, services.settings)
+    prepared = await services.prepared.get(spec)
+    timings = Timings()
+    answers, score_s = await services.scorer.score(request.uploads, prepared, request.options, None, timings)
+    response.headers["Server-Timing"] = server_timing(timings, score_s)
+    return ScoreAnswer(method=spec.method, encoder=spec.encoder, detector=None, results=answers)

@@ -1,0 +1,64 @@
+"""Listening: uvicorn with time-outs, and no listening to strangers without keys."""
+
+import structlog
+import uvicorn
+
+from service.app import create_app
+from service.observability import logs
+from service.settings import Settings, SettingsError
+from service.storage.database import Database
+from service.security.keys import KeyStore
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was begun.
+
+    Raises:
+        SettingsError: strangers could connect and there are no keys.
+    """
+    logs.configure(settings.log_level)
+    check_reach(settings)
+    structlog.get_logger("vlm_ood").info(
+        "serving", host=settings.host, port=settings.port, encoders=settings.encoders, data=str(settings.data)
+    )
+    server(settings).run()
+
+
+def server(settings: Settings) -> uvicorn.Server:
+    """A uvicorn that gives up on slow clients."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=settings.max_connections,
+            timeout_keep_alive=settings.keep_alive_s,
+            timeout_graceful_shutdown=int(settings.drain_s),
+            h11_max_incomplete_event_size=64 * 1024,
+            ws="none",
+            lifespan="on",
+        )
+    )
+
+
+def check_reach(settings: Settings) -> None:
+    """Refuse to listen beyond this machine when anybody could come in.
+
+    Raises:
+        SettingsError: there are no keys and `insecure` isn't set.
+    """
+    if settings.loopback or settings.insecure:
+        return
+    database = Database(settings.sql_url)
+    try:
+        if not any(key.revoked_at is None for key in KeyStore(database).all()):
+            raise SettingsError(
+                f"{settings.host} can be reached from other machines and there are no keys: make one with "
+                "`vlm-ood keys create`, listen on 127.0.0.1, or give --insecure"
+            )
+    finally:
+        database.close()

@@ -1,0 +1,97 @@
+"""What a running server is made of, put together once."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from service.calibrations import Calibrator
+from service.detectors import Maker
+from service.engine import Engine
+from service.negatives import Miner
+from service.observability.metrics import HttpMetrics
+from service.prepared import PreparedDetectors
+from service.readiness import Readiness
+from service.scoring import Scorer
+from service.security.fetching import Fetcher
+from service.security.keys import KeyStore
+from service.security.rate_limit import RateLimiter
+from service.settings import Settings
+from service.storage.artefacts import Artefacts
+from service.storage.database import Database
+from service.storage.detectors import DetectorStore
+from vlm_ood.cache import DiskCache
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that routes ask for."""
+
+    settings: Settings
+    engine: Engine
+    registry: CollectorRegistry
+    metrics: HttpMetrics
+    database: Database
+    keys: KeyStore
+    limiter: RateLimiter
+    detectors: DetectorStore
+    prepared: PreparedDetectors
+    scorer: Scorer
+    calibrator: Calibrator
+    readiness: Readiness
+    pools: tuple[ThreadPoolExecutor, ...]
+
+    async def start(self) -> None:
+        """Load the encoders; returns when images can be scored."""
+        await self.engine.start()
+
+    async def stop(self) -> None:
+        """Finish what was begun and give everything back."""
+        await self.prepared.close()
+        await self.engine.stop()
+        if self.scorer.fetcher is not None:
+            await self.scorer.fetcher.close()
+        for pool in self.pools:
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self.database.close)
+
+
+def assemble(settings: Settings, engine: Engine | None = None) -> Services:
+    """The parts of a server with these settings.
+
+    Raises:
+        StorageError: the database can't be opened.
+    """
+    registry = CollectorRegistry()
+    engine = engine or Engine(settings.engine(), registry)
+    metrics = HttpMetrics(registry)
+    database = Database(settings.sql_url)
+    judging = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="judge")
+    mining = ThreadPoolExecutor(1, thread_name_prefix="mine")
+    store = DetectorStore(database, Artefacts(settings.data / "calibrations"), settings.max_detectors)
+    maker = Maker(engine, judging, Miner(engine, mining, DiskCache(settings.data / "words")), settings.prepare_limit_s)
+    scorer = Scorer(engine, judging, _fetcher(settings), metrics, settings.max_images)
+    return Services(
+        settings=settings,
+        engine=engine,
+        registry=registry,
+        metrics=metrics,
+        database=database,
+        keys=KeyStore(database),
+        limiter=RateLimiter(settings.images_per_minute, settings.rate_limit_storage),
+        detectors=store,
+        prepared=PreparedDetectors(
+            maker.make, max_bytes=settings.detector_cache_bytes, wait_s=settings.prepare_wait_s
+        ),
+        scorer=scorer,
+        calibrator=Calibrator(store, scorer, judging),
+        readiness=Readiness(engine),
+        pools=(judging, mining),
+    )
+
+
+def _fetcher(settings: Settings) -> Fetcher | None:
+    if not settings.url_input:
+        return None
+    return Fetcher(settings.max_image_bytes, settings.url_schemes, settings.url_ports, settings.url_timeout_s)

@@ -1,0 +1,126 @@
+"""An engine without queues or workers that keeps to the contract, and pictures to send it."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+from PIL import Image
+from torch import Tensor
+
+from service.engine import EncoderInfo, Engine, EngineError, QueueState, Timings
+from tests.fakes import GRID, FakeEncoder
+from vlm_ood import text_bank
+from vlm_ood.errors import ImageError, UnknownNameError, VlmOodError
+from vlm_ood.images import ImageLimits, load_image
+from vlm_ood.prompts import Templates
+from vlm_ood.types import ImageFeatures, TextBank
+
+LIMITS = ImageLimits(max_bytes=2**20, max_pixels=1_000_000)
+
+
+class FakeEngine:
+    """Answers at once; set `failure` to make the next calls raise it."""
+
+    def __init__(self, names: Sequence[str] = ("fake", "other")) -> None:
+        self.encoders = {name: FakeEncoder(name=name) for name in names}
+        self.failure: EngineError | None = None
+        self.probes = 0
+        self.running = False
+
+    async def start(self) -> None:
+        self.running = True
+
+    async def stop(self) -> None:
+        self.running = False
+
+    def encoder_names(self) -> tuple[str, ...]:
+        return tuple(self.encoders)
+
+    def encoder_state(self, name: str) -> Literal["cold", "loading", "ready", "failed"]:
+        return "ready" if name == self.encoder_names()[0] else "cold"
+
+    async def encoder(self, name: str) -> EncoderInfo:
+        if name not in self.encoders:
+            raise UnknownNameError("encoder", name, self.encoders)
+        fake = self.encoders[name]
+        return EncoderInfo(
+            name=name,
+            digest=fake.digest,
+            dim=fake.dim,
+            scale=fake.scale,
+            device="cpu",
+            dtype="float32",
+            capabilities=frozenset(fake.capabilities),
+            preprocessing=fake.preprocessing,
+            grid=(GRID, GRID),
+            batch_size=fake.batch_size,
+        )
+
+    async def encode_images(
+        self,
+        encoder: str,
+        contents: Sequence[bytes],
+        *,
+        patches: bool = False,
+        deadline_s: float | None = None,
+        timings: Timings | None = None,
+    ) -> list[ImageFeatures | VlmOodError]:
+        self._fail()
+        if timings is not None:
+            timings.include(0.001, 0.002, 0.003)
+        return [self._encoded(encoder, content, patches) for content in contents]
+
+    async def text_bank(
+        self,
+        encoder: str,
+        names: Sequence[str],
+        templates: Templates | Sequence[str] | str,
+        *,
+        deadline_s: float | None = None,
+    ) -> TextBank:
+        self._fail()
+        return text_bank(self.encoders[encoder], names, templates=templates)
+
+    async def encode_text(self, encoder: str, prompts: Sequence[str], *, normalise: bool = True) -> Tensor:
+        self._fail()
+        return self.encoders[encoder].encode_text(prompts, normalise=normalise)
+
+    async def probe(self) -> None:
+        self.probes += 1
+        self._fail()
+
+    def queue_state(self) -> QueueState:
+        return QueueState(0, 0, 0.0, 0.0)
+
+    def _encoded(self, encoder: str, content: bytes, patches: bool) -> ImageFeatures | VlmOodError:
+        try:
+            return self.encoders[encoder].encode_images([load_image(content, LIMITS)], patches=patches)
+        except ImageError as error:
+            return error
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+def as_engine(fake: FakeEngine) -> Engine:
+    """For the type checker."""
+    return cast(Engine, fake)
+
+
+def png(colour: str = "red", size: tuple[int, int] = (16, 16)) -> bytes:
+    """A picture of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def files(*pictures: bytes, field: str = "images") -> list[tuple[str, tuple[str, bytes, str]]]:
+    """Pictures as httpx sends them."""
+    return [(field, (f"{row}.png", content, "image/png")) for row, content in enumerate(pictures)]
+
+
+def in_base64(*pictures: bytes) -> list[dict[str, Any]]:
+    """Pictures as JSON carries them."""
+    return [{"name": f"{row}.png", "content": base64.b64encode(content).decode()} for row, content in enumerate(pictures)]

@@ -1,0 +1,86 @@
+"""`vlm-ood keys`: who may call the server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from vlm_ood.cli.common import JsonOption, console, notes, print_json
+
+if TYPE_CHECKING:
+    from service.security.keys import KeyStore
+
+app = typer.Typer(no_args_is_help=True, help="Make, list and revoke keys of the server.")
+
+DataOption = Annotated[Path | None, typer.Option(help="The server's data folder.")]
+
+
+@app.command()
+def create(
+    tenant: Annotated[str, typer.Option(help="Whose detectors the key sees.")] = "default",
+    access: Annotated[
+        list[str] | None, typer.Option("--access", "-a", help="score, manage, metrics; repeat; score by default.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    images_per_minute: Annotated[int | None, typer.Option(help="Its rate limit; the server's by default.")] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key; its token is shown now and never again."""
+    with _keys(data) as keys:
+        key, token = keys.create(tenant, access or ["score"], label=label, images_per_minute=images_per_minute)
+    if as_json:
+        print_json({"id": key.id, "tenant": key.tenant, "access": key.access, "token": token})
+        return
+    notes.print(f"key {key.id} of tenant {key.tenant} for {', '.join(key.access)}; keep the token, it is not stored:")
+    console.print(token, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("list")
+def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show every key, without tokens."""
+    with _keys(data) as keys:
+        rows = [
+            {
+                "id": key.id,
+                "tenant": key.tenant,
+                "access": key.access,
+                "label": key.label,
+                "images_per_minute": key.images_per_minute,
+                "created": key.created_at.isoformat(timespec="seconds"),
+                "revoked": key.revoked_at and key.revoked_at.isoformat(timespec="seconds"),
+            }
+            for key in keys.all()
+        ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("id", "tenant", "access", "label", "images a minute", "created", "revoked")
+    for row in rows:
+        table.add_row(*(", ".join(cell) if isinstance(cell, list) else str(cell or "") for cell in row.values()))
+    console.print(table)
+
+
+@app.command()
+def revoke(key_id: Annotated[str, typer.Argument(help="See `vlm-ood keys list`.")], data: DataOption = None) -> None:
+    """Stop a key from working, at once."""
+    with _keys(data) as keys:
+        key = keys.revoke(key_id)
+    notes.print(f"key {key.id} of tenant {key.tenant} is revoked")
+
+
+@contextmanager
+def _keys(data: Path | None) -> "Iterator[KeyStore]":
+    from service.security.keys import KeyStore
+    from service.settings import Settings
+    from service.storage.database import Database
+
+    settings = Settings() if data is None else Settings(data=data)
+    database = Database(settings.sql_url)
+    try:
+        yield KeyStore(database)
+    finally:
+        database.close()

@@ -1,0 +1,42 @@
+"""`vlm-ood serve`: the server."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def command(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="8000 by default.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the database and what belongs to it.")] = None,
+    encoders: Annotated[
+        list[str] | None, typer.Option("--encoder", "-e", help="May be asked for; repeat; the first is the default.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    workers: Annotated[str | None, typer.Option(help="process, or inline for small set-ups.")] = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure", help="Let anybody in, without keys.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error.")] = None,
+) -> None:
+    """Serve scores over HTTP; every other setting is an environment variable VLM_OOD_*, see docs/operations.md."""
+    from pydantic import ValidationError
+
+    from service.run import run
+    from service.settings import Settings, SettingsError
+
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "data": data,
+        "encoders": tuple(encoders) if encoders else None,
+        "device": device,
+        "workers": workers,
+        "insecure": insecure,
+        "log_level": log_level,
+    }
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise SettingsError(f"settings: {wrong}") from None
+    run(settings)

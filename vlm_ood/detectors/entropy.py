@@ -13,8 +13,10 @@ import torch
 from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from vlm_ood.detectors.base import CosineDetector, register
+from vlm_ood.detectors.mcm import mcm
 
 
 def entropy(cosine: Float[Tensor, "n c"], scale: float) -> Float[Tensor, " n"]:
@@ -25,7 +27,9 @@ def entropy(cosine: Float[Tensor, "n c"], scale: float) -> Float[Tensor, " n"]:
     """
     most = math.log(cosine.shape[-1])
     log_p = (scale * cosine).log_softmax(dim=-1)
-    log_entropy = (log_p + (-log_p).log()).logsumexp(dim=-1)
+    best = functional.softplus(mcm(cosine, 1 / scale) + math.log(cosine.shape[-1] - 1))  # -ln p where p rounds to 1
+    surprise = (-log_p).scatter(-1, log_p.argmax(dim=-1, keepdim=True), best.unsqueeze(-1))
+    log_entropy = (log_p + surprise.log()).logsumexp(dim=-1)
     ratio = log_p + most  # ln of p over the uniform 1 / c
     divergence = (ratio * ratio.exp() - ratio.expm1()).mean(dim=-1)
     return torch.where(divergence < most / 2, torch.log1p(-divergence / most), log_entropy - math.log(most))

@@ -1,0 +1,33 @@
+"""Engines that are stopped when the test is over."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import pytest_asyncio
+
+from service.engine import Engine, EngineSettings
+from tests.service.engine.stand_ins import Gate
+
+Start = Callable[[EngineSettings], Awaitable[Engine]]
+
+
+@pytest.fixture
+def gate() -> Gate:
+    """Open."""
+    return Gate()
+
+
+@pytest_asyncio.fixture
+async def start(gate: Gate) -> AsyncIterator[Start]:
+    """Make and start an engine."""
+    engines: list[Engine] = []
+
+    async def make(settings: EngineSettings) -> Engine:
+        engines.append(Engine(settings))
+        await engines[-1].start()
+        return engines[-1]
+
+    yield make
+    gate.open()
+    for engine in engines:
+        await engine.stop()

@@ -1,0 +1,144 @@
+"""An encoder whose batches can be held open, and what tests need around it."""
+
+import asyncio
+import io
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event, Semaphore
+
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from service.engine import EngineSettings
+from service.engine.items import BatchKey, ImageItem
+from tests.fakes import FakeEncoder
+from vlm_ood.encoders.base import Progress
+from vlm_ood.encoders.device import Precision
+from vlm_ood.types import ImageFeatures
+
+POISON = (255, 0, 255)  # a picture of this colour fails in the network
+DEADLY = (0, 255, 255)  # a picture of this colour ends the worker process
+PATIENCE_S = 30.0
+
+
+class Gate:
+    """Holds the batches of a `GatedEncoder`.
+
+    Attributes:
+        batches: sizes of the image batches since `close` or the start.
+        prompts: likewise, the numbers of prompts.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.prompts: list[int] = []
+        self._open = Event()
+        self._open.set()
+        self._entered = Semaphore(0)
+
+    def close(self) -> None:
+        """The next pass waits inside the network."""
+        self.batches.clear()
+        self.prompts.clear()
+        self._open.clear()
+
+    def open(self) -> None:
+        """Let everything through."""
+        self._open.set()
+
+    async def entered(self) -> None:
+        """Until a pass waits inside the network."""
+        assert await asyncio.to_thread(self._entered.acquire, timeout=PATIENCE_S)
+
+    def go_through(self) -> None:
+        """What the encoder does."""
+        if not self._open.is_set():
+            self._entered.release()
+            assert self._open.wait(PATIENCE_S)
+
+
+class GatedEncoder(FakeEncoder):
+    """Goes through a gate with each batch, and chokes on the poisonous colour."""
+
+    def __init__(self, gate: Gate, name: str = "fake") -> None:
+        super().__init__(name=name)
+        self._gate = gate
+
+    def encode_pixels(
+        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
+    ) -> ImageFeatures:
+        self._gate.batches.append(len(pixels))
+        self._gate.go_through()
+        if has_colour(pixels, POISON):
+            raise RuntimeError("poisoned")
+        return super().encode_pixels(pixels, patches=patches, stages=stages)
+
+    def encode_text(
+        self,
+        prompts: Sequence[str],
+        *,
+        normalise: bool = True,
+        batch_size: int = 256,
+        progress: Progress | None = None,
+    ) -> Float[Tensor, "n d"]:
+        self._gate.prompts.append(len(prompts))
+        self._gate.go_through()
+        return super().encode_text(prompts, normalise=normalise, batch_size=batch_size, progress=progress)
+
+
+class MortalEncoder(FakeEncoder):
+    """Its process dies of the deadly colour: at the first sight of it, or at every sight when the file says so."""
+
+    def encode_pixels(
+        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
+    ) -> ImageFeatures:
+        lives = Path(os.environ["VLM_OOD_TEST_LIVES"])
+        if has_colour(pixels, DEADLY) and (left := int(lives.read_text())):
+            lives.write_text(str(left - 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode_pixels(pixels, patches=patches, stages=stages)
+
+
+def load_mortal(name: str, device: str, dtype: Precision) -> MortalEncoder:
+    """What a worker process imports."""
+    return MortalEncoder(name=name)
+
+
+def settings_with(gate: Gate, **changes: object) -> EngineSettings:
+    """An engine in this process whose encoders go through the gate; one decode thread keeps the order."""
+    settings: dict[str, object] = {
+        "encoders": ("fake", "other", "third"),
+        "device": "cpu",
+        "workers": "inline",
+        "decode_threads": 1,
+        "image_cache_bytes": 0,
+        "restart_backoff_s": 0.0,
+        "load": lambda name, device, dtype: GatedEncoder(gate, name),
+    }
+    return EngineSettings(**(settings | changes))  # type: ignore[arg-type]
+
+
+def picture(colour: str | tuple[int, int, int], side: int = 16) -> bytes:
+    """A PNG file of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def shades(n: int) -> list[bytes]:
+    """n pictures, all different."""
+    return [picture((row, 100, 50)) for row in range(n)]
+
+
+def item(lane: object, key: BatchKey, *, deadline: float = float("inf")) -> ImageItem:
+    """An image in the queue, with no pixels to speak of."""
+    return ImageItem(key, lane, deadline, pixels=torch.zeros(3, 1, 1, dtype=torch.uint8))
+
+
+def has_colour(pixels: UInt8[Tensor, "n 3 h w"], colour: tuple[int, int, int]) -> bool:
+    """Whether one of the pictures has it in its corner."""
+    return bool((pixels[:, :, 0, 0] == torch.tensor(colour, dtype=torch.uint8)).all(dim=1).any())

@@ -1,0 +1,40 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.engine.latency import LatencyModel
+
+
+def test_a_line_is_found_again() -> None:
+    model = LatencyModel()
+    for n in (1, 2, 4, 8):
+        model.observe(n, 0.010 * n + 0.005)
+    assert model.coefficients() == pytest.approx((0.010, 0.005))
+    assert model.predict(16, batch=8) == pytest.approx(16 * 0.010 + 2 * 0.005)
+
+
+def test_one_size_alone_counts_as_proportional() -> None:
+    model = LatencyModel()
+    model.observe(4, 0.2)
+    assert model.predict(8, batch=4) == pytest.approx(0.4)
+
+
+def test_nothing_seen_predicts_nothing() -> None:
+    assert LatencyModel().predict(100, batch=4) == 0.0
+
+
+def test_the_past_is_forgotten() -> None:
+    model = LatencyModel()
+    for seconds in (1.0, 0.1):
+        for _ in range(100):
+            model.observe(1, seconds)
+    assert model.predict(1, batch=1) == pytest.approx(0.1, rel=0.1)
+
+
+@given(st.lists(st.tuples(st.integers(1, 256), st.floats(1e-6, 100)), min_size=1, max_size=40))
+def test_coefficients_are_never_negative(seen: list[tuple[int, float]]) -> None:
+    model = LatencyModel()
+    for n, seconds in seen:
+        model.observe(n, seconds)
+    assert min(model.coefficients()) >= 0
+    assert model.predict(1, batch=1) > 0

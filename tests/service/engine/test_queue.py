@@ -1,0 +1,129 @@
+import asyncio
+
+import pytest
+
+from service.engine import DeadlineExceeded
+from service.engine.items import AnyItem, BatchKey
+from service.engine.queue import FairQueue
+from tests.service.engine.stand_ins import item
+
+KEY = BatchKey("fake", "images", 4)
+OTHER = BatchKey("other", "images", 4)
+
+
+def fill(queue: FairQueue, *items: AnyItem) -> None:
+    for one in items:
+        queue.put(one)
+
+
+async def test_a_batch_is_whatever_waits_when_it_is_asked_for() -> None:
+    queue = FairQueue()
+    waiting = [item("a", KEY) for _ in range(3)]
+    fill(queue, *waiting)
+    batch = await queue.take()
+    assert batch.items == tuple(waiting)
+    assert batch.reason == "worker_free"
+    assert len(queue) == 0
+
+
+async def test_a_batch_stops_at_its_cost_and_the_rest_stays() -> None:
+    queue = FairQueue()
+    waiting = [item("a", KEY) for _ in range(6)]
+    fill(queue, *waiting)
+    first, second = await queue.take(), await queue.take()
+    assert (first.items, first.reason) == (tuple(waiting[:4]), "full")
+    assert (second.items, second.reason) == (tuple(waiting[4:]), "worker_free")
+
+
+async def test_a_large_request_does_not_hold_up_a_small_one() -> None:
+    queue = FairQueue()
+    large, small = [item("large", KEY) for _ in range(9)], item("small", KEY)
+    fill(queue, *large, small)
+    assert (await queue.take()).items == (large[0], small, large[1], large[2])
+
+
+async def test_encoders_take_turns() -> None:
+    queue = FairQueue()
+    fill(queue, *(item("a", KEY) for _ in range(8)), *(item("b", OTHER) for _ in range(8)))
+    assert [(await queue.take()).key for _ in range(4)] == [KEY, OTHER, KEY, OTHER]
+
+
+async def test_only_one_key_shares_a_batch() -> None:
+    queue = FairQueue()
+    fill(queue, item("a", KEY), item("b", BatchKey("fake", "patches", 4)), item("c", KEY))
+    assert [len((await queue.take()).items) for _ in range(2)] == [2, 1]
+
+
+async def test_whoever_left_is_skipped() -> None:
+    queue = FairQueue()
+    gone, here = item("a", KEY), item("b", KEY)
+    fill(queue, gone, here)
+    gone.result.cancel()
+    assert (await queue.take()).items == (here,)
+
+
+async def test_a_passed_deadline_is_told_when_the_item_is_reached() -> None:
+    queue = FairQueue()
+    late, here = item("a", KEY, deadline=0.0), item("b", KEY)
+    fill(queue, late, here)
+    assert (await queue.take()).items == (here,)
+    with pytest.raises(DeadlineExceeded, match="deadline"):
+        await late.result
+
+
+async def test_what_failed_together_comes_back_first_and_alone() -> None:
+    queue = FairQueue()
+    failed = [item("a", KEY), item("b", KEY)]
+    newer = [item("c", KEY), item("d", KEY)]
+    fill(queue, *newer)
+    for one in failed:
+        one.alone = True
+    queue.put_back(failed)
+    batches = [await queue.take() for _ in range(3)]
+    assert [batch.items for batch in batches] == [(failed[0],), (failed[1],), tuple(newer)]
+
+
+async def test_what_is_put_back_in_one_lane_keeps_its_order() -> None:
+    queue = FairQueue()
+    waiting = [item("a", KEY) for _ in range(4)]
+    fill(queue, *waiting)
+    taken = await queue.take()
+    queue.put_back(taken.items)
+    assert (await queue.take()).items == tuple(waiting)
+
+
+async def test_taking_waits_for_the_first_item() -> None:
+    queue = FairQueue()
+    taking = asyncio.create_task(queue.take())
+    await asyncio.sleep(0)
+    assert not taking.done()
+    one = item("a", KEY)
+    queue.put(one)
+    assert (await taking).items == (one,)
+
+
+async def test_with_a_wait_a_batch_goes_as_soon_as_it_is_full() -> None:
+    queue = FairQueue(max_wait_s=60)
+    fill(queue, *(item("a", KEY) for _ in range(3)))
+    taking = asyncio.create_task(queue.take())
+    await asyncio.sleep(0)
+    assert not taking.done()
+    queue.put(item("b", KEY))
+    batch = await asyncio.wait_for(taking, 5)
+    assert (len(batch.items), batch.reason) == (4, "full")
+
+
+async def test_with_a_wait_a_batch_goes_when_the_wait_is_over() -> None:
+    queue = FairQueue(max_wait_s=0.01)
+    queue.put(item("a", KEY))
+    assert (await queue.take()).reason == "wait_elapsed"
+
+
+async def test_two_workers_share_one_queue() -> None:
+    queue = FairQueue()
+    taking = [asyncio.create_task(queue.take()) for _ in range(2)]
+    await asyncio.sleep(0)
+    queue.put(item("a", KEY))
+    await asyncio.wait(taking, return_when=asyncio.FIRST_COMPLETED)
+    queue.put(item("a", KEY))
+    assert [len((await task).items) for task in taking] == [1, 1]

@@ -16,7 +16,7 @@ from service.wire.common import Asked
 from service.wire.score import Images, ImageSource
 from vlm_ood.errors import ImageError
 
-O = TypeVar("O", bound=Asked)
+Options = TypeVar("Options", bound=Asked)
 
 FILES: Final = ("images", "image", "file", "files")
 LISTS: Final = ("classes",)  # may be repeated, or one JSON list
@@ -45,14 +45,14 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Body(Generic[O]):
+class Body(Generic[Options]):
     """What a request holds."""
 
-    options: O
+    options: Options
     uploads: list[Upload]
 
 
-async def read_body(request: Request, options: type[O], from_json: type[Images], max_images: int) -> Body[O]:
+async def read_body(request: Request, options: type[Options], from_json: type[Images], max_images: int) -> Body[Options]:
     """The options and images of a request.
 
     Args:
@@ -73,7 +73,7 @@ async def read_body(request: Request, options: type[O], from_json: type[Images],
     raise UnsupportedBodyError(f"{kind[:100] or 'no content type'}: send multipart/form-data or application/json")
 
 
-async def _from_json(request: Request, options: type[O], from_json: type[Images], max_images: int) -> Body[O]:
+async def _from_json(request: Request, options: type[Options], from_json: type[Images], max_images: int) -> Body[Options]:
     content = await request.body()
     try:
         parsed = from_json.model_validate_json(content)
@@ -95,11 +95,9 @@ def _from_source(source: ImageSource, row: int) -> Upload:
         return Upload(name, error)
 
 
-async def _from_form(request: Request, options: type[O], max_images: int) -> Body[O]:
+async def _from_form(request: Request, options: type[Options], max_images: int) -> Body[Options]:
     try:
-        async with request.form(
-            max_files=max_images, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
-        ) as form:
+        async with request.form(max_files=max_images, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
             uploads = await _uploads(form)
             given = _fields(form)
     except HTTPException as error:
@@ -165,4 +163,3 @@ def _check_count(count: int, limit: int) -> None:
 
 def _clean(name: str | None) -> str:
     return "".join(character for character in name or "" if character.isprintable())[:200]
-

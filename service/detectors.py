@@ -51,15 +51,15 @@ class Maker:
         detector = create_detector(spec.method, **spec.parameters)
         encoder = await self.engine.encoder(spec.encoder)
         if detector.needs_patches and "patches" not in encoder.capabilities:
-            raise CapabilityError(f"{spec.method} reads patch features and {spec.encoder} has none: choose another encoder")
+            raise CapabilityError(
+                f"{spec.method} reads patch features and {spec.encoder} has none: choose another encoder"
+            )
         task = await self._task(spec, encoder)
         fitted = await in_thread(self.threads, _quietly(lambda: detector.fit(task)))
         return Prepared(spec, fitted, encoder)
 
     async def _task(self, spec: DetectorSpec, encoder: EncoderInfo) -> Task:
-        classes = await self.engine.text_bank(
-            spec.encoder, spec.classes, spec.templates, deadline_s=self.limit_s
-        )
+        classes = await self.engine.text_bank(spec.encoder, spec.classes, spec.templates, deadline_s=self.limit_s)
         negatives = no = None
         if spec.no_templates is not None:
             no = await self.engine.text_bank(spec.encoder, spec.classes, spec.no_templates, deadline_s=self.limit_s)

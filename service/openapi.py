@@ -28,9 +28,7 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (
     CalibrationJson,
     CalibrationOptions,
 )
-TINY_PNG: Final = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGP438AARAwQCgAt7gX9iz9uhAAAAABJRU5ErkJggg=="
-)
+TINY_PNG: Final = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGP438AARAwQCgAt7gX9iz9uhAAAAABJRU5ErkJggg=="
 
 
 def two_bodies(options: type[Asked], from_json: type[Images], example: dict[str, Any]) -> dict[str, Any]:

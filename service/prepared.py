@@ -28,9 +28,7 @@ class PreparedDetectors:
         wait_s: how long a caller waits for one that isn't there yet.
     """
 
-    def __init__(
-        self, make: Callable[[DetectorSpec], Awaitable[Prepared]], *, max_bytes: int, wait_s: float
-    ) -> None:
+    def __init__(self, make: Callable[[DetectorSpec], Awaitable[Prepared]], *, max_bytes: int, wait_s: float) -> None:
         self._make = make
         self._max_bytes = max_bytes
         self._wait_s = wait_s

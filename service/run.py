@@ -5,9 +5,9 @@ import uvicorn
 
 from service.app import create_app
 from service.observability import logs
+from service.security.keys import KeyStore
 from service.settings import Settings, SettingsError
 from service.storage.database import Database
-from service.security.keys import KeyStore
 
 
 def run(settings: Settings) -> None:

@@ -91,9 +91,7 @@ class Scorer:
         answers = {row: failure(row, uploads[row], error) for row, error in encoded.errors.items()}
         started = time.perf_counter()
         if encoded.features is not None:
-            results = await in_thread(
-                self.threads, lambda: _judged(encoded, uploads, prepared, options, calibration)
-            )
+            results = await in_thread(self.threads, lambda: _judged(encoded, uploads, prepared, options, calibration))
             answers |= {row: _answer(row, result) for row, result in zip(encoded.rows, results, strict=True)}
         seconds = time.perf_counter() - started
         self._count(encoded, seconds)

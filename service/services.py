@@ -81,9 +81,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         keys=KeyStore(database),
         limiter=RateLimiter(settings.images_per_minute, settings.rate_limit_storage),
         detectors=store,
-        prepared=PreparedDetectors(
-            maker.make, max_bytes=settings.detector_cache_bytes, wait_s=settings.prepare_wait_s
-        ),
+        prepared=PreparedDetectors(maker.make, max_bytes=settings.detector_cache_bytes, wait_s=settings.prepare_wait_s),
         scorer=scorer,
         calibrator=Calibrator(store, scorer, judging),
         readiness=Readiness(engine),

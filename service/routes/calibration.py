@@ -27,9 +27,7 @@ router = APIRouter(
     responses=problems(400, 404, 408, 409, 415, 503, 504, 507),
     openapi_extra=two_bodies(CalibrationOptions, CalibrationJson, {"keep": 0.95}),
 )
-async def calibrate(
-    detector: TheDetector, request: TheCalibrationRequest, services: TheServices
-) -> CalibrationAnswer:
+async def calibrate(detector: TheDetector, request: TheCalibrationRequest, services: TheServices) -> CalibrationAnswer:
     """Send images that belong, none of those that don't. They replace the ones sent before, or with `append` are
     added to them. Nothing is changed when it fails.
     """

@@ -42,7 +42,7 @@ Example = Annotated[
     responses={
         200: {"model": DetectorView, "description": "It exists already"},
         202: {"model": DetectorView, "description": "It is being prepared"},
-        **problems(409, 503, 504, 507),
+        **problems(400, 408, 409, 503, 504, 507),
     },
 )
 async def create(options: Example, caller: Caller, services: TheServices, response: Response) -> DetectorView:
@@ -121,5 +121,3 @@ async def _view(services: Services, row: DetectorRow) -> DetectorView:
     state, error = services.prepared.state(DetectorSpec.from_stored(row.spec))
     sibling = await services.detectors.calibrated_sibling(row)
     return view_of(row, state, error, sibling)
-
-

@@ -69,7 +69,9 @@ class AccessMiddleware:
             return await self._holder(token.strip())
         if self.keyless == "always" or (self.keyless == "until-first-key" and not await self.keys.any()):
             return LOCAL
-        raise UnauthenticatedError("send the header 'Authorization: Bearer KEY'; keys are made by `vlm-ood keys create`")
+        raise UnauthenticatedError(
+            "send the header 'Authorization: Bearer KEY'; keys are made by `vlm-ood keys create`"
+        )
 
     async def _holder(self, token: str) -> Principal:
         key = await self.keys.find(token)

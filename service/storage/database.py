@@ -74,8 +74,12 @@ class Database:
         if found is None:
             session.add(SchemaVersion(version=VERSION))
         elif found != VERSION:
-            remedy = "use a newer vlm-ood" if found > VERSION else "move the old data folder away, or use an older vlm-ood"
-            raise StorageError(f"the database has tables of version {found}, this program of version {VERSION}: {remedy}")
+            remedy = (
+                "use a newer vlm-ood" if found > VERSION else "move the old data folder away, or use an older vlm-ood"
+            )
+            raise StorageError(
+                f"the database has tables of version {found}, this program of version {VERSION}: {remedy}"
+            )
 
 
 def _make_folder(url: str) -> None:

@@ -182,7 +182,9 @@ def _replace(session: Session, detector_id: str, old: str | None, artefact: str,
         try:
             session.flush()
         except IntegrityError:
-            raise ConflictError("the detector was deleted or calibrated by somebody else meanwhile: try again") from None
+            raise ConflictError(
+                "the detector was deleted or calibrated by somebody else meanwhile: try again"
+            ) from None
     else:
         mine = (CalibrationRow.detector_id == detector_id, CalibrationRow.artefact == old)
         if session.execute(update(CalibrationRow).where(*mine).values(**values)).rowcount != 1:  # type: ignore[attr-defined]

@@ -2,11 +2,10 @@
 
 import base64
 import binascii
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from annotated_types import Ge, Le, Len
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from service.wire.common import Answered, Asked, Name
 from service.wire.detectors import DetectorOptions

@@ -41,9 +41,7 @@ def calibration_view_of(row: CalibrationRow | None) -> CalibrationView | None:
     """A calibration, if there is one."""
     if row is None:
         return None
-    return CalibrationView(
-        keep=row.keep, threshold=row.threshold, images=row.images, created_at=_utc(row.created_at)
-    )
+    return CalibrationView(keep=row.keep, threshold=row.threshold, images=row.images, created_at=_utc(row.created_at))
 
 
 def _note(row: DetectorRow, calibrated_sibling: str | None) -> str | None:

@@ -27,7 +27,7 @@ def start(tmp_path: Path, engine: FakeEngine) -> Iterator[Start]:
     with ExitStack() as running:
 
         def begin(**settings: Any) -> TestClient:
-            own = {"data": tmp_path, "encoders": engine.encoder_names()} | settings
+            own: dict[str, Any] = {"data": tmp_path, "encoders": engine.encoder_names()} | settings
             app = create_app(Settings(**own), as_engine(engine))
             return running.enter_context(
                 TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)

@@ -123,4 +123,6 @@ def files(*pictures: bytes, field: str = "images") -> list[tuple[str, tuple[str,
 
 def in_base64(*pictures: bytes) -> list[dict[str, Any]]:
     """Pictures as JSON carries them."""
-    return [{"name": f"{row}.png", "content": base64.b64encode(content).decode()} for row, content in enumerate(pictures)]
+    return [
+        {"name": f"{row}.png", "content": base64.b64encode(content).decode()} for row, content in enumerate(pictures)
+    ]

@@ -10,7 +10,7 @@ from tests.service.conftest import Start, services_of
 from tests.service.fakes import FakeEngine, files, in_base64, png
 from vlm_ood.errors import StorageError
 
-SPEC = {"classes": ["red thing", "blue thing"], "method": "mcm"}
+SPEC: dict[str, object] = {"classes": ["red thing", "blue thing"], "method": "mcm"}
 REDS = ["#ff0000", "#ee0000", "#dd0000", "#ff1111", "#ee1111", "#dd1111", "#0000ff", "#0000ee", "#1111ff", "#1111dd"]
 
 Key = Callable[..., dict[str, str]]

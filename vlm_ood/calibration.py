@@ -230,4 +230,4 @@ def _problem(error: ValidationError | InputError) -> str:
     if isinstance(error, InputError):
         return str(error)
     first = error.errors()[0]
-    return ": ".join([*map(str, first["loc"]), first["msg"]])
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")

@@ -3,7 +3,6 @@
 from vlm_ood.lexicons.lexicon import PARTS_OF_SPEECH, Entry, Lexicon, PartOfSpeech
 from vlm_ood.lexicons.names import key, naming_keys
 from vlm_ood.lexicons.wordnet import (
-    Corpus,
     lexicon_from_file,
     lexicon_from_wordnet,
     lexicon_from_words,
@@ -14,7 +13,6 @@ from vlm_ood.lexicons.wordnet import (
 
 __all__ = [
     "PARTS_OF_SPEECH",
-    "Corpus",
     "Entry",
     "Lexicon",
     "PartOfSpeech",

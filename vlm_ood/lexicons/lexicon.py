@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 
 from vlm_ood.digests import digest_of
 from vlm_ood.errors import LexiconError, UnknownNameError
-from vlm_ood.lexicons.words import sorted_words
 
 PartOfSpeech = Literal["noun", "adj"]
 PARTS_OF_SPEECH: tuple[PartOfSpeech, ...] = ("noun", "adj")
@@ -45,7 +44,8 @@ class Lexicon:
         if unknown:
             raise LexiconError(f"lexicon {self.name!r}: {unknown[0]!r} must start with noun. or adj.")
         kept = {file: tuple(sorted(set(words))) for file, words in sorted(self.files.items()) if words}
-        sorted_words(kept, f"lexicon {self.name!r}")
+        if not kept:
+            raise LexiconError(f"lexicon {self.name!r} holds no words: give at least one")
         object.__setattr__(self, "files", kept)
 
     def __len__(self) -> int:
@@ -104,6 +104,8 @@ class Lexicon:
         return {own for own in self.files if any(_matches(own, file) for file in files)}
 
     def _with(self, files: Mapping[str, tuple[str, ...]]) -> "Lexicon":
+        if not any(files.values()):
+            raise LexiconError(f"nothing is left of lexicon {self.name!r} with these restrictions: loosen one")
         return Lexicon(self.name, files, self.source, self.licence)
 
 

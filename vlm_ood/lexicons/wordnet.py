@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vlm_ood.data import data_folder
 from vlm_ood.errors import LexiconError, StorageError, UnknownNameError
@@ -13,14 +13,13 @@ from vlm_ood.lexicons.lexicon import Lexicon, PartOfSpeech
 from vlm_ood.lexicons.thesaurus import Synset, thesaurus
 from vlm_ood.lexicons.words import clean_word, parse_words, read_words
 
-Corpus = Literal["paper", "full"]
-CORPORA: tuple[Corpus, ...] = ("paper", "full")
+CORPORA = ("paper", "full")
 
 NOT_IN_PAPER = ("noun.animal", "noun.food")  # absent from the 27 lists that NegLabel's authors released
 
 
 @cache
-def wordnet(corpus: Corpus = "full") -> Lexicon:
+def wordnet(corpus: str = "full") -> Lexicon:
     """The lists that ship, from Princeton WordNet 3.0.
 
     Args:
@@ -49,7 +48,7 @@ def superclasses() -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def lexicon_from_wordnet(reader: Any, corpus: Corpus = "full", name: str = "wordnet") -> Lexicon:
+def lexicon_from_wordnet(reader: Any, corpus: str = "full", name: str = "wordnet") -> Lexicon:
     """The same lists out of any WordNet that NLTK reads.
 
     Args:

@@ -6,7 +6,6 @@ only up to a size, and a line that could break a prompt or hide something refuse
 
 import os
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 
 from vlm_ood.errors import LexiconError
@@ -71,19 +70,10 @@ def parse_words(content: bytes, what: str = "the word list") -> tuple[str, ...]:
             f"{what} is not UTF-8 text (byte {error.start}): save it as UTF-8, one word a line"
         ) from None
     words = {clean_word(line) for number, line in enumerate(lines, 1) if _check(line, f"{what}, line {number}")}
-    return sorted_words(words - {""}, what)
-
-
-def sorted_words(words: Iterable[str], what: str) -> tuple[str, ...]:
-    """The words in the order of their characters.
-
-    Raises:
-        LexiconError: there are none.
-    """
-    kept = tuple(sorted(words))
-    if not kept:
+    words.discard("")
+    if not words:
         raise LexiconError(f"{what} holds no words: give one a line")
-    return kept
+    return tuple(sorted(words))
 
 
 def _check(line: str, where: str) -> bool:

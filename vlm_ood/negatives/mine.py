@@ -17,7 +17,6 @@ from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.errors import LexiconError, VectorError
 from vlm_ood.lexicons import (
     PARTS_OF_SPEECH,
-    Corpus,
     Entry,
     Lexicon,
     PartOfSpeech,
@@ -90,7 +89,7 @@ def mine_negatives(
     recipe: str = "neglabel",
     *,
     lexicon: AnyLexicon | None = None,
-    corpus: Corpus = "full",
+    corpus: str = "full",
     quantile: float = 0.95,
     keep: float = 0.15,
     max_cosine: float | None = None,
@@ -175,7 +174,7 @@ def mine(
     )
 
 
-def open_lexicon(lexicon: AnyLexicon | None, corpus: Corpus = "full") -> Lexicon:
+def open_lexicon(lexicon: AnyLexicon | None, corpus: str = "full") -> Lexicon:
     """A lexicon from whatever `mine_negatives` takes.
 
     Raises:

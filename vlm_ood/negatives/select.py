@@ -85,11 +85,16 @@ class Kept:
     def __getitem__(self, rows: Tensor) -> "Kept":
         return Kept(self.positions[rows], self.affinity[rows], self.embeddings[rows])
 
-    def __add__(self, other: "Kept") -> "Kept":
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @staticmethod
+    def join(parts: "Sequence[Kept]") -> "Kept":
+        """All of them, in order."""
         return Kept(
-            torch.cat([self.positions, other.positions]),
-            torch.cat([self.affinity, other.affinity]),
-            torch.cat([self.embeddings, other.embeddings]),
+            torch.cat([part.positions for part in parts]),
+            torch.cat([part.affinity for part in parts]),
+            torch.cat([part.embeddings for part in parts]),
         )
 
 
@@ -105,16 +110,19 @@ def least_similar(
     Single precision sorts out what can't be among them, and the order of the rest is found in double precision: the
     size of a chunk or of a batch then can't change who is kept. Memory is that of a chunk and of what is kept.
     """
-    pool = Kept(classes.new_empty(0, dtype=torch.long), classes.new_empty(0), classes[:0])
-    seen = 0
+    held = [Kept(classes.new_empty(0, dtype=torch.long), classes.new_empty(0), classes[:0])]
+    bound, seen = float("inf"), 0
     for chunk in chunks:
         vectors = chunk.to(classes.device)
         affinity, nearest = affinities(vectors, classes, quantile)
         positions = torch.arange(seen, seen + len(chunk), device=classes.device)
         seen += len(chunk)
-        pool = pool + Kept(positions, affinity, vectors)[nearest <= max_cosine]
-        if 0 < count < len(pool.affinity):
-            pool = pool[pool.affinity <= pool.affinity.kthvalue(count).values + ROUNDING]
+        held.append(Kept(positions, affinity, vectors)[(nearest <= max_cosine) & (affinity <= bound)])
+        if sum(map(len, held)) > 2 * count > 0:
+            pool = Kept.join(held)
+            bound = float(pool.affinity.kthvalue(count).values) + ROUNDING
+            held = [pool[pool.affinity <= bound]]
+    pool = Kept.join(held)
     exact = torch.float32 if classes.device.type == "mps" else torch.float64
     affinity, _ = affinities(pool.embeddings.to(exact), classes.to(exact), quantile)
     order = affinity.argsort(stable=True)[:count]

@@ -1,0 +1,97 @@
+"""`vlm-ood mine`: negative words for these classes."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlm_ood.cli.common import (
+    ClassesOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    PrecisionOption,
+    TemplatesOption,
+    console,
+    notes,
+    open_encoder,
+    print_json,
+    progress_bar,
+    read_classes,
+)
+
+if TYPE_CHECKING:
+    from vlm_ood.encoders.base import Encoder
+    from vlm_ood.negatives import MiningReport
+    from vlm_ood.types import TextBank
+
+Files = Annotated[list[str] | None, typer.Option("--only", help="Lexicographer files: noun.animal, or noun for all.")]
+Under = Annotated[list[str] | None, typer.Option("--under", help="Words at or under a synset: animal.n.01.")]
+NotUnder = Annotated[list[str] | None, typer.Option("--not-under", help="No words at or under it: person.n.01.")]
+
+
+def command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the bank: a safetensors file.")],
+    classes: ClassesOption = None,
+    bank: Annotated[Path | None, typer.Option(help="Class vectors instead of names: a safetensors file.")] = None,
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="neglabel, csp.")] = "neglabel",
+    encoder: EncoderOption = "embedded",
+    templates: TemplatesOption = "single",
+    negative_templates: Annotated[
+        str | None, typer.Option(help="Templates of the nouns; by default the recipe's.")
+    ] = None,
+    lexicon: Annotated[Path | None, typer.Option(help="Your own words: a text file, one a line.")] = None,
+    corpus: Annotated[str, typer.Option(help="Of the WordNet that ships: full, paper.")] = "full",
+    only: Files = None,
+    under: Under = None,
+    not_under: NotUnder = None,
+    quantile: Annotated[float, typer.Option(help="Of the cosines to the classes.")] = 0.95,
+    keep: Annotated[float, typer.Option(help="Share of the candidates to keep.")] = 0.15,
+    synonyms: Annotated[bool, typer.Option(help="Leave out WordNet's synonyms of the classes, too.")] = True,
+    seed: Annotated[int, typer.Option(help="Of csp's draw of superclasses.")] = 0,
+    top: Annotated[int, typer.Option(min=1, help="How many neighbours and samples to show.")] = 10,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Mine negative words: those of a lexicon that are least like the classes. An interrupted run goes on."""
+    from vlm_ood.lexicons import restrict
+    from vlm_ood.negatives import MiningPlan, mine, open_lexicon, recipe_named, report
+    from vlm_ood.vectors import save_bank
+
+    words = restrict(open_lexicon(lexicon, corpus), only=only or (), under=under or (), not_under=not_under or ())
+    chosen = recipe_named(recipe).changed(negative_templates, None, None)
+    plan = MiningPlan(chosen, words, quantile, keep, synonyms, seed)
+    loaded = open_encoder(encoder, device, precision)
+    targets = _class_bank(loaded, classes, bank, templates)
+    with progress_bar("encoding the lexicon", plan.prompts) as advance:
+        mining = mine(loaded, targets, plan, progress=advance)
+    save_bank(out, mining.negatives)
+    summary = report(mining, targets, quantile, top)
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        _show(summary)
+    notes.print(f"{summary.negatives} negatives in {out}", highlight=False)
+
+
+def _class_bank(encoder: "Encoder", classes: str | None, bank: Path | None, templates: str) -> "TextBank":
+    from vlm_ood.text import text_bank
+    from vlm_ood.vectors import load_bank
+
+    return load_bank(bank) if bank else text_bank(encoder, read_classes(classes), templates=templates)
+
+
+def _show(summary: "MiningReport") -> None:
+    from rich.table import Table
+
+    shares = Table("lexicographer file", "candidates", "kept")
+    for share in summary.files:
+        shares.add_row(share.file, str(share.candidates), str(share.kept))
+    nearest = Table("negative", "nearest class", "cosine", title="most like a class")
+    for pair in summary.nearest:
+        nearest.add_row(pair.negative, pair.nearest_class, f"{pair.cosine:.3f}")
+    console.print(shares, nearest)
+    console.print("samples:", ", ".join(summary.samples), markup=False, highlight=False)
+    console.print(f"left out as names of the classes: {len(summary.named)} words", highlight=False)

@@ -1,0 +1,1 @@
+"""Costs in ratios taken in one run: `python -m benchmarks.NAME`."""

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
 from jaxtyping import UInt8
 from torch import Tensor
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tests.fakes import FakeEncoder, save_picture
 from vlm_ood.cli import build, evaluating

@@ -76,7 +76,7 @@ def test_scores_threshold_p_value_negatives_and_note_are_shown(tmp_path: Path) -
 
     assert 'class="out" style="width: 100.00%"' in html
     assert html.count('<u style="left: 50.00%">') == 2
-    assert "p = 0.0400" in html
+    assert "p = 0.040" in html
     assert "crane fly 40 %" in html
     assert '<p class="note">not CLIP</p>' in html
     assert "threshold" in html.split("<svg")[1]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from vlm_ood.metrics import roc_curve
 from vlm_ood.report.svg import IN, INK, LINE, MUTED, OUT, new_axes, series_colour, to_svg
 
-Scores = Float[np.ndarray, " n"]
+Scores = Float[np.ndarray, " _"]
 
 
 def strip(scores: Sequence[float], out: Sequence[bool | None], threshold: float | None, width: int) -> Markup:
@@ -69,6 +69,7 @@ def histogram(id_scores: Scores, ood_scores: Mapping[str, Scores], label: str) -
     axes.set_yticks([])
     axes.set_ylim(bottom=0)
     axes.margins(x=0)
+    axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel("score: further right is more out of distribution")
     return to_svg(figure, label)
 

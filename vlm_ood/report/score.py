@@ -10,7 +10,7 @@ from vlm_ood.report.page import write_page
 from vlm_ood.report.plots import strip
 from vlm_ood.report.thumbnails import Thumbnail, thumbnails
 
-MOST_CARDS: Final = 500  # a page of 500 pictures is about 8 MB
+MOST_CARDS: Final = 500  # a page of 500 pictures is about 10 MB
 
 
 @dataclass(frozen=True)

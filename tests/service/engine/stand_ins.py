@@ -22,6 +22,7 @@ from vlm_ood.types import ImageFeatures
 
 POISON = (255, 0, 255)  # a picture of this colour fails in the network
 DEADLY = (0, 255, 255)  # a picture of this colour ends the worker process
+PARALYSING = (255, 255, 0)  # a picture of this colour hangs it
 PATIENCE_S = 30.0
 
 
@@ -91,15 +92,16 @@ class GatedEncoder(FakeEncoder):
 
 
 class MortalEncoder(FakeEncoder):
-    """Its process dies of the deadly colour: at the first sight of it, or at every sight when the file says so."""
+    """Its process dies or hangs at the sight of a colour, as often as the file says."""
 
     def encode_pixels(
         self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
     ) -> ImageFeatures:
         lives = Path(os.environ["VLM_OOD_TEST_LIVES"])
-        if has_colour(pixels, DEADLY) and (left := int(lives.read_text())):
+        deadly, paralysing = has_colour(pixels, DEADLY), has_colour(pixels, PARALYSING)
+        if (deadly or paralysing) and (left := int(lives.read_text())):
             lives.write_text(str(left - 1))
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL if deadly else signal.SIGSTOP)
         return super().encode_pixels(pixels, patches=patches, stages=stages)
 
 

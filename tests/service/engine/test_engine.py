@@ -1,0 +1,403 @@
+"""The engine end to end, on an encoder whose batches can be held open."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+
+from service.engine import (
+    DeadlineExceeded,
+    Draining,
+    EncodedImage,
+    Engine,
+    NotReady,
+    QueueFull,
+    Timings,
+)
+from tests.fakes import FakeEncoder
+from tests.service.engine.conftest import Start
+from tests.service.engine.stand_ins import PATIENCE_S, POISON, Gate, picture, settings_with, shades
+from vlm_ood.cache import DiskCache
+from vlm_ood.errors import CapabilityError, EncoderError, ImageError, InputError, UnknownNameError
+from vlm_ood.images import load_image
+from vlm_ood.text import text_bank
+from vlm_ood.types import ImageFeatures
+
+Answers = asyncio.Task[list[EncodedImage]]
+
+
+def ask(engine: Engine, contents: Sequence[bytes], deadline_s: float | None = None) -> Answers:
+    return asyncio.create_task(engine.encode_images("fake", contents, deadline_s=deadline_s))
+
+
+def kinds(answers: Sequence[EncodedImage]) -> list[str]:
+    return [type(answer).__name__ for answer in answers]
+
+
+def pooled(answer: EncodedImage) -> torch.Tensor:
+    assert isinstance(answer, ImageFeatures)
+    return answer.pooled
+
+
+async def waiting(engine: Engine, n: int) -> None:
+    """Until n images are decoded and wait for a worker."""
+    async with asyncio.timeout(PATIENCE_S):
+        while len(engine._queue) != n:
+            await asyncio.sleep(0)
+
+
+async def hold(engine: Engine, gate: Gate) -> tuple[Answers, Answers]:
+    """Two requests that occupy the worker: one inside the network, one behind it."""
+    gate.close()
+    running = ask(engine, [picture("black")])
+    await gate.entered()
+    ahead = ask(engine, [picture("white")])
+    async with asyncio.timeout(PATIENCE_S):
+        while len(engine._fleet._supervisors[0]._outstanding) != 2:
+            await asyncio.sleep(0)
+    return running, ahead
+
+
+async def test_features_are_those_of_the_bare_encoder(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    contents = [picture(colour) for colour in ("red", "green", "blue")]
+    answers = await engine.encode_images("fake", contents, patches=True)
+    expected = FakeEncoder().encode_images([load_image(content) for content in contents], patches=True)
+    for row, answer in enumerate(answers):
+        assert isinstance(answer, ImageFeatures)
+        assert answer.patches is not None
+        assert expected.patches is not None
+        torch.testing.assert_close(answer.pooled[0], expected.pooled[row])
+        torch.testing.assert_close(answer.patches[0], expected.patches[row])
+        assert answer.grid == expected.grid
+
+
+async def test_an_image_alone_and_in_a_batch_has_the_same_features(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    (alone,) = await engine.encode_images("fake", [picture("red")])
+    held = await hold(engine, gate)
+    request = ask(engine, [picture("red"), *shades(3)])
+    await waiting(engine, 4)
+    gate.open()
+    together = await request
+    await asyncio.gather(*held)
+    assert gate.batches == [1, 1, 4]
+    torch.testing.assert_close(pooled(together[0]), pooled(alone), rtol=0, atol=1e-6)
+
+
+async def test_what_came_while_the_worker_was_busy_shares_the_next_batch(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    held = await hold(engine, gate)
+    requests = [ask(engine, [content]) for content in shades(3)]
+    await waiting(engine, 3)
+    gate.open()
+    await asyncio.gather(*held, *requests)
+    assert gate.batches == [1, 1, 3]
+
+
+async def test_a_large_request_is_split_and_does_not_starve_a_small_one(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    held = await hold(engine, gate)
+    large = ask(engine, shades(10))
+    await waiting(engine, 10)
+    small = ask(engine, [picture("red")])
+    await waiting(engine, 11)
+    gate.open()
+    await small
+    assert not large.done()
+    assert kinds(await large) == ["ImageFeatures"] * 10
+    await asyncio.gather(*held)
+    assert gate.batches == [1, 1, 4, 4, 3]
+
+
+async def test_one_bad_image_of_ten_is_one_error(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    contents = shades(10)
+    contents[3] = contents[3][:50]
+    answers = await engine.encode_images("fake", contents)
+    assert [row for row, answer in enumerate(answers) if isinstance(answer, ImageError)] == [3]
+    assert sum(isinstance(answer, ImageFeatures) for answer in answers) == 9
+
+
+async def test_an_image_that_breaks_the_network_fails_alone(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    held = await hold(engine, gate)
+    stranger = ask(engine, [picture("red")])
+    poisoned = ask(engine, [picture(POISON), picture("green")])
+    await waiting(engine, 3)
+    gate.open()
+    assert kinds(await stranger) == ["ImageFeatures"]
+    error, good = await poisoned
+    assert type(error) is EncoderError
+    assert "poisoned" in str(error)
+    assert isinstance(good, ImageFeatures)
+    await asyncio.gather(*held)
+    assert gate.batches == [1, 1, 3, 1, 1, 1]
+
+
+async def test_a_deadline_passes_in_the_queue_and_the_work_is_not_done(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    held = await hold(engine, gate)
+    late = ask(engine, [picture("red")], deadline_s=0.05)
+    with pytest.raises(DeadlineExceeded):
+        await late
+    gate.open()
+    await asyncio.gather(*held)
+    await engine.probe()
+    assert gate.batches == [1, 1, 1]
+    assert engine.queue_state().items == 0
+
+
+async def test_who_leaves_is_not_served(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    held = await hold(engine, gate)
+    leaving, staying = ask(engine, shades(2)), ask(engine, [picture("red")])
+    await waiting(engine, 3)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    gate.open()
+    await asyncio.gather(*held, staying)
+    assert gate.batches == [1, 1, 1]
+    assert engine.queue_state().items == 0
+
+
+async def test_a_full_queue_refuses_at_the_door_and_says_when_to_come_back(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, max_queue_items=4))
+    held = await hold(engine, gate)
+    with pytest.raises(QueueFull) as refusal:
+        await engine.encode_images("fake", shades(3))
+    assert refusal.value.retry_after_s is not None
+    assert refusal.value.retry_after_s > 0
+    gate.open()
+    await asyncio.gather(*held)
+    assert kinds(await engine.encode_images("fake", shades(3))) == ["ImageFeatures"] * 3
+
+
+async def test_bytes_fill_the_queue_too(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, max_queue_bytes=1200))
+    held = await hold(engine, gate)
+    assert engine.queue_state().bytes == sum(len(picture(colour)) + 3 * 8 * 8 for colour in ("black", "white"))
+    with pytest.raises(QueueFull, match="bytes"):
+        await engine.encode_images("fake", shades(3))
+    gate.open()
+    await asyncio.gather(*held)
+
+
+async def test_more_than_the_queue_holds_is_an_input_error(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, max_queue_items=4))
+    with pytest.raises(InputError, match="fewer"):
+        await engine.encode_images("fake", shades(5))
+
+
+async def test_no_images_give_no_features(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    assert await engine.encode_images("fake", []) == []
+
+
+async def test_draining_finishes_what_is_inside_and_refuses_the_rest(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    held = await hold(engine, gate)
+    stopping = asyncio.create_task(engine.stop())
+    await asyncio.sleep(0)
+    for call in (engine.encode_images("fake", shades(1)), engine.encode_text("fake", ["x"]), engine.probe()):
+        with pytest.raises(Draining):
+            await call
+    assert not stopping.done()
+    gate.open()
+    assert [kinds(answers) for answers in await asyncio.gather(*held)] == [["ImageFeatures"]] * 2
+    await stopping
+
+
+async def test_draining_has_an_end_and_tells_those_who_wait(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, drain_s=0.05))
+    held = await hold(engine, gate)
+    queued = ask(engine, [picture("red")])
+    await waiting(engine, 1)
+    stopping = asyncio.create_task(engine.stop())
+    with pytest.raises(Draining):
+        await queued
+    gate.open()
+    await stopping
+    for request in held:
+        with pytest.raises(Draining):
+            await request
+
+
+async def test_the_same_file_is_encoded_once(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, image_cache_bytes=2**20))
+    gate.batches.clear()
+    timings = Timings()
+    first = await engine.encode_images("fake", [picture("red")])
+    second = await engine.encode_images("fake", [picture("red")], timings=timings)
+    assert gate.batches == [1]
+    assert torch.equal(pooled(first[0]), pooled(second[0]))
+    assert timings == Timings()
+    await engine.encode_images("fake", [picture("red")], patches=True)
+    assert gate.batches == [1, 1]
+
+
+async def test_another_encoder_does_not_find_the_features_of_the_first(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, image_cache_bytes=2**20))
+    await engine.encoder("other")
+    gate.batches.clear()
+    for name in ("fake", "other", "fake", "other"):
+        await engine.encode_images(name, [picture("red")])
+    assert gate.batches == [1, 1]
+
+
+async def test_timings_name_the_stages(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    timings = Timings()
+    await engine.encode_images("fake", shades(3), timings=timings)
+    assert min(timings.queue_s, timings.decode_s, timings.encode_s) > 0
+
+
+async def test_a_bank_is_the_librarys_with_the_same_digest(
+    gate: Gate, start: Start, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    engine = await start(settings_with(gate))
+    names, templates = [" red", "green", "blue sky"], ["a photo of a {}.", "the {}."]
+    bank = await engine.text_bank("fake", names, templates)
+    library = text_bank(FakeEncoder(), names, templates=templates, cache=DiskCache(tmp_path_factory.mktemp("banks")))
+    assert (bank.names, bank.digest) == (library.names, library.digest)
+    torch.testing.assert_close(bank.embeddings, library.embeddings)
+
+
+async def test_names_seen_before_cost_no_text_encoding(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    template = ["seen {} before."]
+    await engine.text_bank("fake", ["one", "two"], template)
+    gate.prompts.clear()
+    await engine.text_bank("fake", ["one", "two"], template)
+    await engine.text_bank("fake", ["two", "one"], template)
+    assert gate.prompts == []
+    await engine.text_bank("fake", ["one", "three"], template)
+    assert gate.prompts == [1]
+
+
+async def test_a_bank_asked_for_twice_at_once_is_built_once(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    gate.prompts.clear()
+    banks = await asyncio.gather(*(engine.text_bank("fake", ["x", "y"], ["once {}"]) for _ in range(3)))
+    assert gate.prompts == [2]
+    assert len({bank.digest for bank in banks}) == 1
+
+
+async def test_prompts_are_encoded_in_order_and_at_either_length(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    prompts = ["a long prompt about red", "blue", "green", "blue"]
+    raw = await engine.encode_text("fake", prompts, normalise=False)
+    unit = await engine.encode_text("fake", prompts)
+    torch.testing.assert_close(raw, FakeEncoder().encode_text(prompts, normalise=False))
+    torch.testing.assert_close(unit, FakeEncoder().encode_text(prompts))
+
+
+async def test_text_in_chunks_takes_turns_with_images(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    gate.close()
+    text = asyncio.create_task(engine.encode_text("fake", [f"prompt {row}" for row in range(3000)]))
+    await gate.entered()
+    image = ask(engine, [picture("red")])
+    async with asyncio.timeout(PATIENCE_S):
+        while engine.queue_state().items != 2:
+            await asyncio.sleep(0)
+    gate.open()
+    await image
+    assert not text.done()
+    await text
+    assert max(gate.prompts) <= 256
+
+
+async def test_text_that_misses_its_deadline_keeps_what_it_has(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    await engine.encode_text("fake", ["known"])
+    held = await hold(engine, gate)
+    with pytest.raises(DeadlineExceeded, match="0 of 1"):
+        await engine.encode_text("fake", ["known", "unknown"], deadline_s=0.05)
+    gate.open()
+    await asyncio.gather(*held)
+    assert len(await engine.encode_text("fake", ["known", "unknown"])) == 2
+    assert gate.prompts == [1]
+
+
+async def test_the_probe_runs_a_real_batch_and_many_share_it(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, image_cache_bytes=2**20))
+    gate.batches.clear()
+    await asyncio.gather(*(engine.probe() for _ in range(5)))
+    assert gate.batches == [1]
+    await engine.probe()
+    assert gate.batches == [1, 1]
+
+
+async def test_the_probe_fails_before_the_start(gate: Gate) -> None:
+    engine = Engine(settings_with(gate))
+    with pytest.raises(NotReady):
+        await engine.probe()
+    await engine.stop()
+
+
+async def test_encoders_are_loaded_on_demand(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    assert engine.encoder_names() == ("fake", "other", "third")
+    assert [engine.encoder_state(name) for name in engine.encoder_names()] == ["ready", "cold", "cold"]
+    await engine.encode_images("other", shades(1))
+    await engine.encode_images("third", shades(1))
+    assert [engine.encoder_state(name) for name in engine.encoder_names()] == ["ready", "cold", "ready"]
+    assert (await engine.encoder("third")).name == "third"
+
+
+async def test_what_is_not_offered_is_not_loaded(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate))
+    for call in (
+        engine.encode_images("os.system", shades(1)),
+        engine.text_bank("os.system", ["x"], "single"),
+        engine.encoder("os.system"),
+    ):
+        with pytest.raises(UnknownNameError):
+            await call
+
+
+async def test_an_encoder_that_gives_no_patches_says_so(
+    gate: Gate, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeEncoder, "capabilities", frozenset())
+    engine = await start(settings_with(gate))
+    with pytest.raises(CapabilityError, match="patches"):
+        await engine.encode_images("fake", shades(1), patches=True)
+
+
+async def test_images_are_counted_by_outcome(gate: Gate) -> None:
+    registry = CollectorRegistry()
+    engine = Engine(settings_with(gate, image_cache_bytes=2**20, max_queue_items=3), registry)
+    await engine.start()
+    await engine.encode_images("fake", [*shades(2), b"no picture"])
+    await engine.encode_images("fake", [*shades(1), picture(POISON)])
+    held = await hold(engine, gate)
+    with pytest.raises(QueueFull):
+        await engine.encode_images("fake", shades(2))
+    leaving = ask(engine, [picture("red")])
+    await waiting(engine, 1)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    with pytest.raises(DeadlineExceeded):
+        await engine.encode_images("fake", [picture("red")], deadline_s=0.02)
+    gate.open()
+    await asyncio.gather(*held)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"vlm_ood_{name}", {"encoder": "fake"} | labels)
+
+    assert value("inference_request_success_total") == 5
+    reasons = ("DECODE", "BACKEND", "REJECTED", "CANCELED", "EXPIRED")
+    failures = {reason: value("inference_request_failure_total", reason=reason) for reason in reasons}
+    assert failures == {"DECODE": 1, "BACKEND": 1, "REJECTED": 2, "CANCELED": 1, "EXPIRED": 1}
+    executions, inferences = value("inference_exec_count_total"), value("inference_count_total")
+    assert executions is not None
+    assert inferences == 4
+    assert value("inference_batch_size_count") == executions
+    assert registry.get_sample_value("vlm_ood_cache_hits_total", {"cache": "image"}) == 1
+    assert registry.get_sample_value("vlm_ood_workers_ready") == 1
+    await engine.stop()

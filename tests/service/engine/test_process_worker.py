@@ -1,0 +1,140 @@
+"""Worker processes that die; each new one takes seconds to come up."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from multiprocessing.shared_memory import SharedMemory
+
+import pytest
+import pytest_asyncio
+import torch
+
+from service.engine import Engine, EngineSettings, NotReady, WorkerLost
+from service.engine.process_worker import ProcessWorker
+from service.engine.shared_pixels import Shape, SharedPixels
+from tests.fakes import FakeEncoder
+from tests.service.engine.stand_ins import DEADLY, PARALYSING, PATIENCE_S, load_mortal, picture, shades
+from vlm_ood.images import load_image
+from vlm_ood.types import ImageFeatures
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+Lives = Callable[[int], object]
+
+
+@pytest.fixture(scope="module")
+def patched() -> Iterator[pytest.MonkeyPatch]:
+    """For the whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def dies(tmp_path_factory: pytest.TempPathFactory, patched: pytest.MonkeyPatch) -> Lives:
+    """How often the deadly pictures kill from now on."""
+    path = tmp_path_factory.mktemp("worker") / "lives"
+    path.write_text("0")
+    patched.setenv("VLM_OOD_TEST_LIVES", str(path))
+    return lambda times: path.write_text(str(times))
+
+
+@pytest.fixture(scope="module")
+def segments(patched: pytest.MonkeyPatch) -> list[str]:
+    """The names of all shared memory that the engine makes."""
+    names: list[str] = []
+    create = SharedPixels.create
+
+    def record(shape: Shape) -> SharedPixels:
+        pixels = create(shape)
+        names.append(pixels.name)
+        return pixels
+
+    patched.setattr(SharedPixels, "create", record)
+    return names
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(dies: Lives, segments: list[str]) -> AsyncIterator[Engine]:
+    """With one worker process; afterwards none of its shared memory is left."""
+    engine = Engine(
+        EngineSettings(
+            encoders=("fake",),
+            device="cpu",
+            deadline_s=120.0,
+            batch_timeout_s=5.0,
+            restart_backoff_s=0.0,
+            image_cache_bytes=0,
+            load=load_mortal,
+        )
+    )
+    await engine.start()
+    yield engine
+    await engine.stop()
+    assert segments
+    for name in segments:
+        with pytest.raises(FileNotFoundError):
+            SharedMemory(name)
+
+
+def worker_of(engine: Engine) -> ProcessWorker:
+    (worker,) = engine._fleet.workers()
+    assert isinstance(worker, ProcessWorker)
+    return worker
+
+
+async def test_features_come_back_from_the_process_and_signals_do_not_end_it(engine: Engine) -> None:
+    pid = worker_of(engine).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGINT)
+    answers = await engine.encode_images("fake", [picture("red"), b"no picture", picture("blue")], patches=True)
+    expected = FakeEncoder().encode_images([load_image(picture(colour)) for colour in ("red", "blue")], patches=True)
+    for answer, row in ((answers[0], 0), (answers[2], 1)):
+        assert isinstance(answer, ImageFeatures)
+        assert answer.patches is not None
+        assert expected.patches is not None
+        torch.testing.assert_close(answer.pooled[0], expected.pooled[row])
+        torch.testing.assert_close(answer.patches[0], expected.patches[row])
+    bank = await engine.text_bank("fake", ["red", "green"], ["process {}"])
+    assert bank.embeddings.shape == (2, 16)
+    assert worker_of(engine).pid == pid
+
+
+async def test_a_worker_killed_in_a_batch_is_replaced_and_the_batch_is_done(
+    engine: Engine, dies: Lives, segments: list[str]
+) -> None:
+    before = len(segments)
+    dies(1)
+    answers = await engine.encode_images("fake", [*shades(3), picture(DEADLY)])
+    assert all(isinstance(answer, ImageFeatures) for answer in answers)
+    await engine.probe()
+    assert len(segments) == before + 1
+
+
+async def test_without_a_worker_nothing_is_ready_until_the_next_one_is(engine: Engine) -> None:
+    worker = worker_of(engine)
+    worker.kill()
+    await asyncio.wait_for(asyncio.shield(worker.lost), PATIENCE_S)
+    while engine._fleet.ready():
+        await asyncio.sleep(0)
+    with pytest.raises(NotReady):
+        await engine.probe()
+    (answer,) = await engine.encode_images("fake", [picture("red")])
+    assert isinstance(answer, ImageFeatures)
+    await engine.probe()
+
+
+async def test_what_kills_two_workers_is_given_up_and_harms_no_other_request(engine: Engine, dies: Lives) -> None:
+    dies(2)
+    deadly = asyncio.create_task(engine.encode_images("fake", [picture(DEADLY)]))
+    stranger = asyncio.create_task(engine.encode_images("fake", shades(2)))
+    with pytest.raises(WorkerLost):
+        await deadly
+    assert all(isinstance(answer, ImageFeatures) for answer in await stranger)
+
+
+async def test_a_worker_that_hangs_is_killed(engine: Engine, dies: Lives) -> None:
+    dies(1)
+    (answer,) = await engine.encode_images("fake", [picture(PARALYSING)])
+    assert isinstance(answer, ImageFeatures)

@@ -111,7 +111,7 @@ def test_two_processes_train_as_one_does_also_where_a_picture_is_broken(
     together = load_no_tower(folder / "no_tower.safetensors", encoder)
     assert steps[-1].broken == 2  # once an epoch
     with torch.no_grad():
-        torch.testing.assert_close(together(PROMPTS), alone(PROMPTS), rtol=0, atol=1e-4)
+        torch.testing.assert_close(together(PROMPTS), alone(PROMPTS), rtol=0, atol=1e-3)
         assert (alone(PROMPTS) - encoder.encode_text(PROMPTS)).abs().max() > 1e-2
 
 

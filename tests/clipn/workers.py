@@ -25,7 +25,7 @@ def first_gradients(encoder: ClipEncoder, pairs: Pairs, group: Group) -> dict[st
     torch.nn.init.normal_(trainer.tower.prompt_no, generator=torch.Generator().manual_seed(0))
     batch = next(trainer.batches.run(0, 1, group.rank, group.size))
     trainer._loss(batch).total.backward()  # type: ignore[no-untyped-call]
-    group.sum_gradients(trainer.tower.parameters())
+    group.sum_gradients(trainer.tower.trained())
     return {name: value.grad for name, value in trainer.tower.named_parameters() if value.grad is not None}
 
 

@@ -58,6 +58,10 @@ class NoTower(nn.Module, ABC):
         added = self._no_prompts(tokens["input_ids"].shape[1], choices)
         return functional.normalize(self.encode(tokens, added).float(), dim=-1)
 
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that training changes."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def _no_prompts(self, length: int, choices: Int[Tensor, " n"] | None) -> Float[Tensor, "#n l w"]:
         """A product with one-hot or even weights: unlike indexing, its gradient sums in a fixed order."""
         weights = torch.eye(CHOICES, PROMPTS, device=self.prompt_no.device)
@@ -117,7 +121,7 @@ def _own(parameter: Tensor) -> nn.Parameter:
 
 
 class SentenceNoTower(NoTower):
-    """A copy of the MiniLM of the embedded encoder, ending in the same joint space.
+    """A copy of the MiniLM of the embedded encoder, ending in the same joint space; its last LayerNorm stays frozen.
 
     Args:
         encoder: an `EmbeddedEncoder`; it is not changed.
@@ -132,6 +136,8 @@ class SentenceNoTower(NoTower):
         self._tokenizer, self._context = encoder._tokenizer, context
         self._to_joint_space = encoder.to_joint_space
         self.to(encoder.device).eval().requires_grad_(True)
+        # Three of its 384 gains are zero and the joint space is whitened: a trace there would drown everything else.
+        bert.encoder.layer[-1].output.LayerNorm.requires_grad_(False)
 
     def tokenize(self, prompts: Sequence[str]) -> Tokens:
         """Padded; the attention mask hides the padding."""

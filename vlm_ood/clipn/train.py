@@ -110,7 +110,7 @@ def train(
     if state is not None and trainer.group.rank == 0:
         probe = encoder.encode_text([PROBE])[0]
         save_no_tower(state.parent / RESULT, trainer.tower, probe, {"encoder": encoder.name, "recipe": repr(recipe)})
-    return trainer.tower.requires_grad_(False)
+    return trainer.tower
 
 
 class Trainer:
@@ -167,7 +167,7 @@ class Trainer:
         loss = self._loss(batch)
         self.optimiser.zero_grad()
         self.scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
-        self.group.sum_gradients(self.tower.parameters())
+        self.group.sum_gradients(self.tower.trained())
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.done += 1
@@ -217,7 +217,7 @@ def _spread(rows: Float[Tensor, "n d"], batch: Batch) -> Float[Tensor, "b d"]:
 
 def _groups(tower: NoTower, weight_decay: float) -> list[dict[str, Any]]:
     """Gains and biases are the parameters with one axis."""
-    parameters = list(tower.parameters())
+    parameters = tower.trained()
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

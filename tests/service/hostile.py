@@ -1,0 +1,200 @@
+"""Requests that mean harm, or that nobody has thought of."""
+
+import base64
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from PIL import Image
+
+Picture = tuple[str, bytes]
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """One request for httpx, and what it is."""
+
+    name: str
+    method: str = "POST"
+    path: str = "/v1/score"
+    sent: dict[str, Any] = field(default_factory=dict)
+
+
+def bomb(side: int = 60_000) -> bytes:
+    """A PNG of a few hundred bytes that declares billions of pixels."""
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) + _chunk(
+        b"IDAT", zlib.compress(bytes(10_000))
+    ) + _chunk(b"IEND", b"")  # fmt: skip
+
+
+def inflating() -> bytes:
+    """A PNG within the limit on pixels whose data inflate to far more than it declares, and a large comment."""
+    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
+    comment = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000), 9))
+    data = _chunk(b"IDAT", zlib.compress(bytes(50_000_000), 9))
+    return b"\x89PNG\r\n\x1a\n" + head + comment + data + _chunk(b"IEND", b"")
+
+
+def photograph(random: Random, kind: str = "JPEG", size: tuple[int, int] = (160, 120)) -> bytes:
+    """Noise over a colour."""
+    image = Image.new("RGB", size, tuple(random.randrange(256) for _ in range(3)))
+    image.paste(Image.frombytes("RGB", (32, 32), random.randbytes(32 * 32 * 3)), (8, 8))
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def animation() -> bytes:
+    """A GIF of many frames."""
+    frames = [Image.new("P", (64, 64), row) for row in range(50)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+CLASSES: Final = ["cat", "coffee", "rocket"]
+
+
+def requests(random: Random) -> Iterator[Hostile]:
+    """Without end, each kind about as often as any other."""
+    kinds: list[Callable[[Random], Hostile]] = [_pictures, _damaged, _json, _fields, _raw, _paths, _many, _large]
+    while True:
+        yield random.choice(kinds)(random)
+
+
+def _form(name: str, *pictures: Picture, **fields: Any) -> Hostile:
+    files = [("images", (file, content, "image/jpeg")) for file, content in pictures]
+    return Hostile(name, sent={"files": files, "data": {"classes": CLASSES} | fields})
+
+
+def _pictures(random: Random) -> Hostile:
+    name, content = random.choice(
+        [
+            ("bomb", bomb()),
+            ("wide bomb", bomb(39_999_999)),
+            ("inflating", inflating()),
+            ("animation", animation()),
+            ("text", b"not a picture at all"),
+            ("empty", b""),
+            ("svg", b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>"),
+            ("pickle", b"\x80\x04cos\nsystem\n(S'true'\ntR."),
+            ("eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) run"),
+            ("zip", b"PK\x03\x04" + random.randbytes(200)),
+        ]
+    )
+    return _form(f"picture: {name}", ("../../etc/passwd\x00.png", content), ("good.jpg", photograph(random)))
+
+
+def _damaged(random: Random) -> Hostile:
+    kind = random.choice(["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+    content = bytearray(photograph(random, kind))
+    if random.random() < 0.5:
+        del content[random.randrange(len(content)) :]
+    for _ in range(random.randrange(1, 30)):
+        if content:
+            content[random.randrange(len(content))] = random.randrange(256)
+    return _form(f"damaged {kind}", (f"a.{kind}", bytes(content)), ("good.jpg", photograph(random)))
+
+
+def _json(random: Random) -> Hostile:
+    good = {"content": base64.b64encode(photograph(random)).decode()}
+    odd: list[Any] = [None, 1, -1, 1e308, "", "x" * 10_000, [], {}, [[]], [None], True, "\x00", [1, 2], {"a": {}}]
+    body: dict[str, Any] = {"images": [good], "classes": CLASSES}
+    body[random.choice(["images", "classes", "method", "parameters", "templates", "encoder", "top", "threshold"])] = (
+        random.choice(odd)
+    )
+    return Hostile("wrong types", sent={"json": body})
+
+
+def _fields(random: Random) -> Hostile:
+    name, value = random.choice(
+        [
+            ("encoder", "/etc/passwd"),
+            ("encoder", "hf-hub:evil/model"),
+            ("encoder", "random:ViT-B-32"),
+            ("method", "os.system"),
+            ("method", "__class__"),
+            ("templates", "{0.__class__}"),
+            ("templates", json.dumps(["{}" * 50])),
+            ("parameters", "[" * 50_000),
+            ("parameters", '{"temperature": 1e-400}'),
+            ("parameters", '{"temperature": NaN}'),
+            ("parameters", json.dumps({"temperature": 10**400})),
+            ("parameters", '{"__class__": 1}'),
+            ("classes", ["\ud7ff", "\u202e", "a" * 201]),
+            ("classes", "\x00"),
+            ("classes", json.dumps(["cat"] * 50_000)),
+            ("top", "99999999999999999999"),
+            ("threshold", "inf"),
+            ("urls", "http://169.254.169.254/latest/meta-data"),
+            ("negatives", '{"lexicon": "../../etc/passwd"}'),
+            ("negatives", '{"words": []}'),
+        ]
+    )
+    return _form(f"field {name}", ("a.jpg", photograph(random)), **{name: value})
+
+
+def _raw(random: Random) -> Hostile:
+    kind = random.choice(
+        [
+            "application/json",
+            "multipart/form-data",
+            "multipart/form-data; boundary=x",
+            "multipart/form-data; boundary=" + "x" * 5000,
+            "application/json; charset=utf-7",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/octet-stream",
+        ]
+    )
+    content = random.choice(
+        [
+            random.randbytes(500),
+            b"[" * 100_000,
+            b'{"a":' * 20_000,
+            b"--x\r\n" * 1000,
+            b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\nx',
+            b'--x\r\nContent-Disposition: form-data; name="images"\r\n' + b"A: b\r\n" * 5000 + b"\r\n\r\n--x--\r\n",
+            b"",
+            b"\xff\xfe{}",
+        ]
+    )
+    path = random.choice(["/v1/score", "/v1/detectors", "/v1/detectors/det_0/score"])
+    return Hostile("raw bytes", path=path, sent={"content": content, "headers": {"content-type": kind}})
+
+
+def _paths(random: Random) -> Hostile:
+    path = random.choice(
+        [
+            "/v1/detectors/..%2f..%2fetc%2fpasswd",
+            "/v1/detectors/%00",
+            "/v1/detectors/" + "a" * 5000,
+            "/v1/methods/%ff%fe",
+            "/v1/detectors?limit=-1",
+            "/v1/detectors?limit=1e9&after=';drop table detectors;--",
+            "/page/../../settings.py",
+            "//evil.example/",
+            "/v1/score/../../../etc/passwd",
+        ]
+    )
+    method = random.choice(["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+    return Hostile("path", method, path)
+
+
+def _many(random: Random) -> Hostile:
+    count = random.choice([65, 200, 1500])
+    return _form("too many", *[("a.jpg", b"x")] * count)
+
+
+def _large(random: Random) -> Hostile:
+    content = photograph(random) + bytes(21 * 2**20)
+    return _form("oversized file", ("a.jpg", content), ("good.jpg", photograph(random)))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

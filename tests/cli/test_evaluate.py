@@ -12,6 +12,7 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from tests.fakes import FakeEncoder, save_picture
+from vlm_ood.cache import write_tensors
 from vlm_ood.cli import build, evaluating
 from vlm_ood.errors import CapabilityError, ClassNamesError, InputError, TaskError, UnknownNameError
 from vlm_ood.types import ImageFeatures, TextBank
@@ -113,9 +114,7 @@ def test_csv_has_the_same_figures(data: Path, encoder: CountingEncoder) -> None:
     lines = list(csv.DictReader(io.StringIO(run(*arguments, "--csv").stdout)))
 
     said = run_json(*arguments)
-    assert [float(line["auroc"]) for line in lines] == [
-        each["auroc"] for each in said["comparisons"] + said["means"]
-    ]  # fmt: skip
+    assert [float(line["auroc"]) for line in lines] == [each["auroc"] for each in said["comparisons"] + said["means"]]
 
 
 def test_without_methods_all_that_can_run_do_and_the_others_are_named(data: Path, encoder: CountingEncoder) -> None:
@@ -140,9 +139,17 @@ def test_openood_lists_and_a_data_root(data: Path, encoder: CountingEncoder) -> 
     (data / "names.txt").write_text("blue\nred\n")
 
     said = run_json(
-        "--id", data / "lists" / "id.txt", "--ood", data / "lists" / "far.txt", "--data-root", data,
-        "--classes", f"@{data / 'names.txt'}", "-m", "mcm",
-    )  # fmt: skip
+        "--id",
+        data / "lists" / "id.txt",
+        "--ood",
+        data / "lists" / "far.txt",
+        "--data-root",
+        data,
+        "--classes",
+        f"@{data / 'names.txt'}",
+        "-m",
+        "mcm",
+    )
 
     assert (said["accuracy"], said["ood"][0]["name"], said["ood"][0]["images"]) == (1.0, "far", 2)
     assert list(said["id"]["errors"]) == ["id/red/gone.png"]
@@ -153,8 +160,11 @@ def test_the_report_lies_in_one_folder_with_every_score(data: Path, encoder: Cou
 
     assert result.exit_code == 0, result.output
     assert sorted(file.name for file in (data / "report").iterdir()) == [
-        "index.html", "results.csv", "results.json", "scores.csv",
-    ]  # fmt: skip
+        "index.html",
+        "results.csv",
+        "results.json",
+        "scores.csv",
+    ]
     assert (data / "report" / "index.html").read_text().count("data:image/jpeg") == 5
     scores = io.StringIO((data / "report" / "scores.csv").read_text())
     assert len(list(csv.reader(scores))) == 1 + 5 + 1
@@ -168,9 +178,13 @@ def test_vectors_alone_are_enough(tmp_path: Path, encoder: CountingEncoder) -> N
     save_features(tmp_path / "far.safetensors", ImageFeatures(-torch.eye(2)))
 
     said = run_json(
-        "--features", tmp_path / "id.safetensors", "--ood-features", f"far={tmp_path / 'far.safetensors'}",
-        "--bank", tmp_path / "bank.safetensors",
-    )  # fmt: skip
+        "--features",
+        tmp_path / "id.safetensors",
+        "--ood-features",
+        f"far={tmp_path / 'far.safetensors'}",
+        "--bank",
+        tmp_path / "bank.safetensors",
+    )
 
     assert said["accuracy"] == 0.5
     assert said["facts"]["encoder"] == "vectors"
@@ -179,9 +193,20 @@ def test_vectors_alone_are_enough(tmp_path: Path, encoder: CountingEncoder) -> N
     assert encoder.encoded == 0
 
 
-def _save_rows(path: Path, rows: Tensor, labels: Tensor) -> None:
-    from vlm_ood.cache import write_tensors
+def test_few_shot_features_need_labels(tmp_path: Path, encoder: CountingEncoder) -> None:
+    save_bank(tmp_path / "bank.safetensors", TextBank(("a", "b"), torch.eye(2)))
+    save_features(tmp_path / "f.safetensors", ImageFeatures(torch.eye(2)))
+    save_features(tmp_path / "shots.safetensors", ImageFeatures(torch.eye(2)), labels=torch.tensor([0, 1]))
+    arguments = (
+        "--features", tmp_path / "f.safetensors", "--ood-features", f"far={tmp_path / 'f.safetensors'}",
+        "--bank", tmp_path / "bank.safetensors", "-m", "mcm", "--support",
+    )  # fmt: skip
 
+    assert run_json(*arguments, tmp_path / "shots.safetensors")["comparisons"][0]["auroc"] == 0.5
+    assert "'labels'" in str(run(*arguments, tmp_path / "f.safetensors").exception)
+
+
+def _save_rows(path: Path, rows: Tensor, labels: Tensor) -> None:
     write_tensors(path, {"features": rows, "labels": labels})
 
 

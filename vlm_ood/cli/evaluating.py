@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from vlm_ood.cli.common import open_encoder, progress_bar, read_classes
 from vlm_ood.detectors import Detector
 from vlm_ood.errors import InputError
@@ -75,7 +77,7 @@ def _run_on_vectors(request: Request) -> Done:
     methods, skipped = _methods(request, task, patches=patches)
     evaluation = evaluate(
         methods, task, id_set, ood_sets, bootstrap=request.bootstrap, seed=request.seed, skipped=skipped
-    )  # fmt: skip
+    )
     return Done(evaluation, {"encoder": "vectors", "classes": str(len(task.classes))})
 
 
@@ -125,16 +127,17 @@ def _methods(request: Request, task: Task, *, patches: bool) -> tuple[dict[str, 
 
 
 def _task(request: Request, classes: TextBank) -> Task:
+    device = classes.embeddings.device
     return Task(
         classes=classes,
-        negatives=load_bank(request.negatives) if request.negatives else None,
-        no=load_bank(request.no) if request.no else None,
-        support=_support(request.support) if request.support else None,
+        negatives=load_bank(request.negatives).to(device) if request.negatives else None,
+        no=load_bank(request.no).to(device) if request.no else None,
+        support=_support(request.support, device) if request.support else None,
     )
 
 
-def _support(path: Path) -> Support:
+def _support(path: Path, device: torch.device) -> Support:
     stored = load_features(path)
     if stored.labels is None:
         raise InputError(f"{path} has no tensor 'labels' (n,): few-shot images need a class each")
-    return Support(stored.features, stored.labels)
+    return Support(stored.features.to(device), stored.labels.to(device))

@@ -52,7 +52,7 @@ def evaluate(
         InputError: no methods, doubled names, or no usable image on one of the two sides.
         TaskError, CapabilityError, VectorError: a method needs something that isn't there.
     """
-    _check_names(methods, ood_sets)
+    _check_names(methods, id_set, ood_sets)
     fitted = {name: detector.fit(task) for name, detector in methods.items()}
     scored_id = score_set(id_set, fitted, task)
     scored_ood = tuple(score_set(each, fitted, task) for each in ood_sets)
@@ -130,15 +130,15 @@ def compare(method: str, id_set: ScoredSet, ood: ScoredSet, *, bootstrap: int = 
     return Comparison(method, ood.name, **figures, intervals=intervals)
 
 
-def _check_names(methods: Mapping[str, Detector[Any]], ood_sets: Sequence[FeatureSet]) -> None:
+def _check_names(methods: Mapping[str, Detector[Any]], id_set: FeatureSet, ood_sets: Sequence[FeatureSet]) -> None:
     if not methods:
         raise InputError("no method to evaluate: name one")
     if not ood_sets:
         raise InputError("no OOD set to compare with: give at least one")
-    names = [each.name for each in ood_sets]
+    names = [each.name for each in (id_set, *ood_sets)]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        raise InputError(f"OOD sets with the same name: {', '.join(doubled)}; give each its own, NAME=PATH")
+        raise InputError(f"sets with the same name: {', '.join(doubled)}; give each its own, NAME=PATH")
 
 
 def _check_images(id_set: ScoredSet, ood_sets: Sequence[ScoredSet]) -> None:

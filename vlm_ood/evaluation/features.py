@@ -122,9 +122,7 @@ def _encode(
     batch_size: int | None,
     progress: Progress | None,
 ) -> dict[str, Tensor]:
-    encoded = encode_files(
-        encoder, chunk, patches=patches, limits=limits, batch_size=batch_size, progress=progress
-    )  # fmt: skip
+    encoded = encode_files(encoder, chunk, patches=patches, limits=limits, batch_size=batch_size, progress=progress)
     errors = json.dumps({row: str(error) for row, error in encoded.errors.items()}).encode()
     tensors = {
         "rows": torch.tensor(encoded.rows, dtype=torch.long),

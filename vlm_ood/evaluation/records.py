@@ -145,10 +145,6 @@ class Evaluation:
         """For each method the plain mean over the OOD sets, whatever their sizes."""
         return tuple(self._mean(method) for method in self.methods)
 
-    def best(self) -> str:
-        """The method with the highest mean AUROC."""
-        return max(self.means(), key=lambda mean: mean.auroc).method
-
     def _mean(self, method: str) -> Comparison:
         of_method = [each for each in self.comparisons if each.method == method]
         figures = {name: float(np.mean([getattr(each, name) for each in of_method])) for name in FIGURES}

@@ -28,15 +28,21 @@ def strip(scores: Sequence[float], out: Sequence[bool | None], threshold: float 
     figure, axes = new_axes(width, min(70 + 11 * highest, 240))
     colours = [{True: OUT, False: IN, None: MUTED}[each] for each in out]
     axes.scatter(column, level, s=min(64.0, 64.0 * (15 / highest) ** 2), c=colours, linewidths=0)
-    axes.set_ylim(-1, max(highest, 4) + 0.8)
+    axes.set_ylim(-1, highest + 0.8)
     axes.set_yticks([])
     axes.set_xlabel("score: further right is more out of distribution")
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
-            "threshold", (threshold, 1), (5, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
-            va="top", color=INK, fontsize=11,
-        )  # fmt: skip
+            "threshold",
+            (threshold, 1),
+            (5, -2),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            va="top",
+            color=INK,
+            fontsize=11,
+        )
     return to_svg(figure, f"Scores of {len(scores)} images")
 
 
@@ -53,7 +59,7 @@ def _pile(scores: Scores, columns: int) -> tuple[Scores, Scores]:
 
 
 def histogram(id_scores: Scores, ood_scores: Mapping[str, Scores], label: str) -> Markup:
-    """How the scores of the ID images and of each OOD set are distributed; each area is 1.
+    """How the scores of the ID images and of each OOD set are distributed; each adds up to 1.
 
     Args:
         id_scores: (n,), higher is more OOD.

@@ -53,7 +53,7 @@ def to_svg(figure: Figure, label: str) -> Markup:
     svg = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'(<svg)[^>]*?(viewBox="[^"]*")[^>]*>', r"\1 \2 role='img'>", svg, count=1)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
-    svg = re.sub(r"#0[1-6]0[1-6]0[0-9]", lambda found: f"var(--{_VARIABLES[found.group()]})", svg)
+    svg = re.sub("|".join(_VARIABLES), lambda found: f"var(--{_VARIABLES[found.group()]})", svg)
     referenced = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
     svg = re.sub(r' id="([^"]*)"', lambda found: found.group() if found.group(1) in referenced else "", svg)
     head, body = svg[: svg.index(">") + 1], svg[svg.index(">") + 1 :]

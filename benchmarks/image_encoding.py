@@ -47,7 +47,7 @@ def main(
     size = batch_size or encoder.batch_size
     given = pictures(images, width, height)
     pixels = torch.stack([encoder.preprocessing(picture) for picture in given]).to(encoder.device)
-    batches = encoder.preprocessing.normalise(pixels, encoder.dtype).split(size)
+    batches = torch.split(encoder.preprocessing.normalise(pixels, encoder.dtype), size)
 
     def bare() -> Tensor:
         return bare_forward(model, batches)

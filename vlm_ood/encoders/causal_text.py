@@ -52,8 +52,8 @@ def encode_by_length(
     """
     lengths, order = tower.lengths(tokens).sort(stable=True)
     parts = []
-    for rows, longest in zip(order.split(batch_size), lengths.split(batch_size), strict=True):
-        parts.append(tower(tokens[rows, : int(longest[-1])].to(device)).float())
+    for rows, ascending in zip(torch.split(order, batch_size), torch.split(lengths, batch_size), strict=True):
+        parts.append(tower(tokens[rows, : int(ascending[-1])].to(device)).float())
         if progress is not None:
             progress(len(rows))
     return torch.cat(parts)[order.argsort().to(device)]

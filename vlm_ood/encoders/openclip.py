@@ -43,6 +43,8 @@ def load_openclip(name: str, device: torch.device, dtype: torch.dtype) -> ClipEn
     if source.weights is not None:
         weights = _translated(source.weights, source.config, model)
         fill(model, weights, str(source.weights), f"is it the weights of another model than {name}?")
+    if hasattr(model, "text_decoder"):
+        del model.text_decoder  # CoCa's captions are of no use here
     preprocessing = _preprocessing(source.preprocessing, model.visual.image_size)
     digest = digest_of(
         "open_clip", source.config, digest_of_weights(model.state_dict()), preprocessing.digest, str(dtype)
@@ -99,14 +101,9 @@ def _translated(path: Path, config: Mapping[str, Any], model: nn.Module) -> dict
 
 
 def _check_activation(path: Path, weights: Mapping[str, Tensor], *, quick_gelu: bool) -> None:
-    described = folder_config(path.parent)
-    if described is not None:
-        told = bool(described["model_cfg"].get("quick_gelu", False))
-    elif weights.keys() >= OPENAI_EXTRAS:
-        told = True
-    else:
-        return
-    if told != quick_gelu:
+    described = folder_config(path.parent) or {"model_cfg": {}}
+    told = True if weights.keys() >= OPENAI_EXTRAS else described["model_cfg"].get("quick_gelu")
+    if told is not None and told != quick_gelu:
         names = {True: "QuickGELU", False: "GELU"}
         raise CheckpointError(
             f"{path} was trained with {names[told]}, the architecture given uses {names[quick_gelu]}: choose the one "

@@ -49,8 +49,8 @@ def find_source(name: str) -> Source:
     if not (has_tag or is_file):
         raise UnknownNameError("encoder", name, [f"{architecture}/{tag}" for tag in _tags(architecture)])
     entry = _tag_entry(architecture, tag) if has_tag else _usual_preprocessing(architecture)
-    if has_tag:
-        config["quick_gelu"] = entry.get("quick_gelu", False)
+    if entry.get("quick_gelu", False):
+        config["quick_gelu"] = True
     return Source(config, entry, Path(file).expanduser() if is_file else _download(model, entry))
 
 

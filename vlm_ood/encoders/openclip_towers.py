@@ -179,8 +179,10 @@ class CausalText(OpenClipText):
         ends = tower.ln_final(states[torch.arange(len(tokens), device=tokens.device), self._end(tokens)])
         projection = tower.text_projection
         if projection is None:
-            return ends
-        return projection(ends) if isinstance(projection, nn.Module) else ends @ projection
+            projected: Tensor = ends
+        else:
+            projected = projection(ends) if isinstance(projection, nn.Module) else ends @ projection
+        return projected
 
     def _end(self, tokens: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
         """Where the end-of-text is: the largest token in CLIP's vocabulary, a token of its own in others."""

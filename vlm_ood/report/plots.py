@@ -106,7 +106,8 @@ def roc(id_scores: Scores, ood_scores: Mapping[str, Scores], label: str) -> Mark
     for row, scores in enumerate(ood_scores.values()):
         accepted_ood, accepted_id = roc_curve(id_scores, scores)
         axes.plot(accepted_ood, accepted_id, color=series_colour(row), linewidth=1.8)
-    axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="OOD accepted", ylabel="ID accepted")
+    axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="OOD accepted")
+    axes.set_ylabel("ID accepted", labelpad=10)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes.set_yticks([0, 0.25, 0.5, 0.75, 0.95], ["0", "25 %", "50 %", "75 %", "95 %"])
     return to_svg(figure, label)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -137,6 +138,14 @@ def test_a_batch_larger_than_the_table_or_not_to_be_shared_is_refused(encoder: C
         train(encoder, pairs, replace(RECIPE, batch_size=9))
     with pytest.raises(ParameterError, match="no multiple of the 3 processes"):
         Trainer(encoder, pairs, RECIPE, Group(0, 3))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"batch_size": 1}, {"learning_rate": 0.0}, {"crop_share": (1.0, 0.9)}, {"seed": -1}]
+)
+def test_a_value_out_of_its_range_is_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=next(iter(wrong))):
+        replace(RECIPE, **wrong)
 
 
 def test_reduced_precision_keeps_weights_and_losses_in_fp32(encoder: ClipEncoder, pairs: Pairs) -> None:

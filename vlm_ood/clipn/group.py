@@ -55,13 +55,24 @@ class Group:
 
 
 @contextmanager
-def process_group() -> Iterator[Group]:
-    """The group that `torchrun` describes in the environment, closed in the end; one process without it."""
+def process_group(device: str = "auto") -> Iterator[tuple[Group, str]]:
+    """The group that `torchrun` describes in the environment, closed in the end; one process without it.
+
+    Args:
+        device: what the user asked for; unless that is "cpu", each process of a machine gets a GPU of its own.
+
+    Yields:
+        The group, and the device of this process.
+    """
     if "WORLD_SIZE" not in os.environ:
-        yield Group()
+        yield Group(), device
         return
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        yield Group.current()
+        yield Group.current(), device
     finally:
         distributed.destroy_process_group()

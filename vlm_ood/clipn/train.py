@@ -9,10 +9,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
@@ -45,17 +44,36 @@ class Recipe:
         seed: of order, crops and choices of no-prompts.
         workers: threads of each process that decode pictures.
         checkpoint_every: steps between two states on disk.
+
+    Raises:
+        ParameterError: a value out of its range.
     """
 
-    epochs: Annotated[int, Ge(1)] = 10
-    batch_size: Annotated[int, Ge(2)] = 2048
-    learning_rate: Annotated[float, Gt(0)] = 3e-4
-    weight_decay: Annotated[float, Ge(0)] = 0.2
+    epochs: int = 10
+    batch_size: int = 2048
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.2
     crop_share: tuple[float, float] = (0.9, 1.0)
     precision: Precision = "auto"
-    seed: Annotated[int, Ge(0)] = 0
-    workers: Annotated[int, Ge(1)] = 4
-    checkpoint_every: Annotated[int, Ge(1)] = 500
+    seed: int = 0
+    workers: int = 4
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        least, most = self.crop_share
+        limits = {
+            "epochs": ("at least 1", self.epochs >= 1),
+            "batch_size": ("at least 2: pairs are told from each other", self.batch_size >= 2),
+            "learning_rate": ("above 0", 0 < self.learning_rate < math.inf),
+            "weight_decay": ("0 or above", 0 <= self.weight_decay < math.inf),
+            "crop_share": ("(least, most) with 0 < least <= most <= 1", 0 < least <= most <= 1),
+            "seed": ("0 or above", self.seed >= 0),
+            "workers": ("at least 1", self.workers >= 1),
+            "checkpoint_every": ("at least 1", self.checkpoint_every >= 1),
+        }
+        for name, (limit, kept) in limits.items():
+            if not kept:
+                raise ParameterError(f"{name}={getattr(self, name)!r} must be {limit}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""`vlm-ood clipn-train`: teach a text tower to say no."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlm_ood.cli.common import DeviceOption, EncoderOption, PrecisionOption, notes, open_encoder, progress_bar
+
+if TYPE_CHECKING:
+    from vlm_ood.clipn import Step
+
+
+def command(
+    data: Annotated[list[Path], typer.Argument(help="One .csv, .tsv or .jsonl table; or .tar shards or their folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the state and of no_tower.safetensors.")],
+    encoder: EncoderOption = "embedded",
+    image: Annotated[str, typer.Option(help="The table's column with the path of the picture.")] = "image",
+    caption: Annotated[str, typer.Option(help="The table's column with the caption.")] = "caption",
+    epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 10,
+    batch_size: Annotated[int, typer.Option(help="Pairs in a batch, over all processes.")] = 2048,
+    learning_rate: Annotated[float, typer.Option(help="At the first step; a cosine brings it to 0.")] = 3e-4,
+    weight_decay: Annotated[float, typer.Option(help="On matrices and no-prompts.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of order, crops and choices.")] = 0,
+    workers: Annotated[int, typer.Option(help="Threads of each process that decode pictures.")] = 4,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between two states on disk.")] = 500,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Train CLIPN's no-tower on pictures and captions. The same command goes on after an interruption.
+
+    Several processes: torchrun --nproc-per-node 4 --no-python vlm-ood clipn-train ...
+    """
+    from vlm_ood.clipn import Recipe, read_pairs, train
+    from vlm_ood.clipn.group import process_group
+
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        precision=precision,  # type: ignore[arg-type]
+        seed=seed,
+        workers=workers,
+        checkpoint_every=checkpoint_every,
+    )
+    pairs = read_pairs(data, image=image, caption=caption)
+    with process_group(device) as (group, own_device):
+        loaded = open_encoder(encoder, own_device, "fp32")
+        if group.rank:
+            train(loaded, pairs, recipe, folder=out)
+            return
+        notes.print(f"{len(pairs)} pairs, {pairs.skipped} records without a picture or a caption", highlight=False)
+        with progress_bar("training", epochs * (len(pairs) // batch_size)) as advance:
+            done: list[Step] = []
+
+            def show(step: "Step") -> None:
+                advance(step.step - (done.pop().step if done else 0))
+                done.append(step)
+
+            train(loaded, pairs, recipe, folder=out, progress=show)
+    if done:
+        last = done[-1]
+        notes.print(
+            f"loss {last.loss:.4f} in the last batch; {last.broken} pictures could not be read", highlight=False
+        )
+    notes.print(f"the no-tower is {out / 'no_tower.safetensors'}", highlight=False, soft_wrap=True)

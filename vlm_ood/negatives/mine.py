@@ -202,11 +202,13 @@ def _mine_part(
     """The nouns or the adjectives; None when the share holds none of them."""
     phrases = [plan.recipe.phrase(entry.word, part, plan.seed) for entry in entries]
     free = torch.tensor([key(entry.word) not in names for entry in entries])
-    chunks = store.chunks(phrases, plan.recipe.templates[part])
+    count = floor(plan.keep * int(free.sum()))
+    if not count:
+        return None
     kept = least_similar(
-        _masked(chunks, free),
+        _masked(store.chunks(phrases, plan.recipe.templates[part]), free),
         bank.embeddings.to(store.encoder.device),
-        floor(plan.keep * int(free.sum())),
+        count,
         plan.quantile,
         plan.recipe.max_cosine,
     )

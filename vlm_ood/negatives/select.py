@@ -118,15 +118,22 @@ def least_similar(
         positions = torch.arange(seen, seen + len(chunk), device=classes.device)
         seen += len(chunk)
         held.append(Kept(positions, affinity, vectors)[(nearest <= max_cosine) & (affinity <= bound)])
-        if sum(map(len, held)) > 2 * count > 0:
-            pool = Kept.join(held)
-            bound = float(pool.affinity.kthvalue(count).values) + ROUNDING
-            held = [pool[pool.affinity <= bound]]
-    pool = Kept.join(held)
+        if sum(map(len, held)) > 2 * count:
+            pool, bound = _lowest(Kept.join(held), count)
+            held = [pool]
+    pool, _ = _lowest(Kept.join(held), count)
     exact = torch.float32 if classes.device.type == "mps" else torch.float64
     affinity, _ = affinities(pool.embeddings.to(exact), classes.to(exact), quantile)
     order = affinity.argsort(stable=True)[:count]
     return Kept(pool.positions[order], affinity[order], pool.embeddings[order])
+
+
+def _lowest(pool: Kept, count: int) -> tuple[Kept, float]:
+    """The `count` lowest with all that rounding could put among them, and the affinity up to which those go."""
+    if not 0 < count < len(pool):
+        return pool, float("inf")
+    bound = float(pool.affinity.kthvalue(count).values) + ROUNDING
+    return pool[pool.affinity <= bound], bound
 
 
 def affinities(

@@ -46,7 +46,7 @@ def main() -> None:
     report(answers, seconds, resident)
 
 
-def report(answers: list[tuple[str, str, float]], seconds: float, resident: list[float]) -> None:
+def report(answers: list[tuple[str, str, float]], seconds: float, resident: list[tuple[float, float]]) -> None:
     """Figures on standard output."""
     honest = Counter(status for name, status, _ in answers if name == "honest")
     harmful = Counter(status for name, status, _ in answers if name != "honest")
@@ -56,7 +56,8 @@ def report(answers: list[tuple[str, str, float]], seconds: float, resident: list
     print(f"honest  {dict(honest)}; p50 {times[len(times) // 2]:.0f} ms, p99 {times[99 * len(times) // 100]:.0f} ms")
     print(f"harmful {dict(harmful)}; slowest {max(took for name, _, took in answers if name != 'honest'):.1f} s")
     print(f"cut off while sending: {dict(cut)}")
-    print(f"resident MiB, server and workers, before and after each fifth: {[round(each) for each in resident]}")
+    print(f"resident MiB of the server, before and after each fifth:  {[round(own) for own, _ in resident]}")
+    print(f"resident MiB of its workers, before and after each fifth: {[round(below) for _, below in resident]}")
     wrong = Counter((name, status) for name, status, _ in answers if status in {"500", "hang"})
     sys.exit(f"server errors or hangs: {wrong}" if wrong else 0)
 
@@ -126,12 +127,12 @@ def server(encoder: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
             process.wait(timeout=60)
 
 
-def resident_mib(pid: int) -> float:
-    """Of the process and all below it (Linux)."""
+def resident_mib(pid: int) -> tuple[float, float]:
+    """Of the process, and of all below it (Linux)."""
     own = Path(f"/proc/{pid}/status").read_text()
     kib = int(own.partition("VmRSS:")[2].split()[0])
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return kib / 1024 + sum(resident_mib(int(child)) for child in children)
+    return kib / 1024, sum(sum(resident_mib(int(child))) for child in children)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from service import openapi
+from service.departures import DepartureMiddleware
 from service.engine import Engine
 from service.errors import INVALID, Kind, printable, problem_response, response_to
 from service.observability.requests import RequestMiddleware
@@ -90,6 +91,7 @@ def _add_layers(app: FastAPI, services: Services) -> None:
     limits = BodyLimits(
         settings.max_json_bytes, settings.max_body_bytes, settings.max_bytes_in_flight, settings.body_timeout_s
     )
+    app.add_middleware(DepartureMiddleware)
     app.add_middleware(BodyMiddleware, limits=limits)
     app.add_middleware(AccessMiddleware, keys=services.keys, keyless=_keyless(settings))
     if settings.cors_origins:

@@ -52,7 +52,9 @@ class Body(Generic[Options]):
     uploads: list[Upload]
 
 
-async def read_body(request: Request, options: type[Options], from_json: type[Images], max_images: int) -> Body[Options]:
+async def read_body(
+    request: Request, options: type[Options], from_json: type[Images], max_images: int
+) -> Body[Options]:
     """The options and images of a request.
 
     Args:
@@ -73,7 +75,9 @@ async def read_body(request: Request, options: type[Options], from_json: type[Im
     raise UnsupportedBodyError(f"{kind[:100] or 'no content type'}: send multipart/form-data or application/json")
 
 
-async def _from_json(request: Request, options: type[Options], from_json: type[Images], max_images: int) -> Body[Options]:
+async def _from_json(
+    request: Request, options: type[Options], from_json: type[Images], max_images: int
+) -> Body[Options]:
     content = await request.body()
     try:
         parsed = from_json.model_validate_json(content)

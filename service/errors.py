@@ -169,6 +169,4 @@ def _headers(error: core.VlmOodError, kind: Kind) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, round(retry_after_s)))
     if kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if kind.status in {408, 413}:
-        headers["Connection"] = "close"  # the rest of the body is not wanted
     return headers

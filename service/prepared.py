@@ -50,6 +50,7 @@ class PreparedDetectors:
             return self._kept[digest][0]
         if digest not in self._making:
             self._making[digest] = asyncio.create_task(self._made(spec, digest))
+            self._making[digest].add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(self._wait_s):
                 return await asyncio.shield(self._making[digest])
@@ -95,6 +96,12 @@ class PreparedDetectors:
         while self.bytes > self._max_bytes:
             _, (_, freed) = self._kept.popitem(last=False)
             self.bytes -= freed
+
+
+def _retrieve(task: "asyncio.Task[Prepared]") -> None:
+    """Nobody may be left to look at the error."""
+    if not task.cancelled():
+        task.exception()
 
 
 def bytes_of(value: Any, seen: set[int] | None = None) -> int:

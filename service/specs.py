@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from service.settings import Settings
@@ -37,7 +38,7 @@ class DetectorSpec:
     negatives: Negatives | None = None
     no_templates: Templates | None = None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Of the content."""
         return digest_of("detector", self.stored())

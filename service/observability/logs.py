@@ -27,7 +27,7 @@ def configure(level: str = "info") -> None:
     ]
     if not terminal:
         shared.append(structlog.processors.format_exc_info)
-    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    renderer = _for_people() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -43,3 +43,8 @@ def configure(level: str = "info") -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _for_people() -> structlog.dev.ConsoleRenderer:
+    """Without the values of variables in tracebacks: they may be images and keys."""
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)

@@ -1,6 +1,7 @@
 """/v1/encoders, /v1/templates, /v1/lexicons: what there is to choose from."""
 
 import asyncio
+from functools import cache
 
 from fastapi import APIRouter, Depends, Security
 
@@ -67,6 +68,7 @@ def _templates(name: str) -> TemplatesView:
     )
 
 
+@cache
 def _lexicon(name: str) -> LexiconView:
     found = lexicon_named(name)
     return LexiconView(name=name, words=len(found), source=found.source, licence=found.licence)

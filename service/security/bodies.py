@@ -45,7 +45,9 @@ class BodyMiddleware:
         finally:
             self._in_flight -= body.received
         if body.failure is not None and not body.answered:
-            await response_to(body.failure, request_id_of(scope))(scope, receive, send)
+            response = response_to(body.failure, request_id_of(scope))
+            response.headers["Connection"] = "close"  # the rest of the body is not wanted
+            await response(scope, receive, send)
 
     def limit_of(self, headers: Headers) -> int:
         """For a body of this kind."""

@@ -1,5 +1,6 @@
 """An engine without queues or workers that keeps to the contract, and pictures to send it."""
 
+import asyncio
 import base64
 import io
 from collections.abc import Sequence
@@ -20,12 +21,14 @@ LIMITS = ImageLimits(max_bytes=2**20, max_pixels=1_000_000)
 
 
 class FakeEngine:
-    """Answers at once; set `failure` to make the next calls raise it."""
+    """Answers at once; set `failure` to make the next calls raise it, clear `gate` to hold images."""
 
     def __init__(self, names: Sequence[str] = ("fake", "other")) -> None:
         self.encoders = {name: FakeEncoder(name=name) for name in names}
         self.failure: EngineError | None = None
-        self.probes = 0
+        self.probes = self.cancelled = 0
+        self.gate, self.encoding = asyncio.Event(), asyncio.Event()
+        self.gate.set()
         self.running = False
 
     async def start(self) -> None:
@@ -67,6 +70,12 @@ class FakeEngine:
         timings: Timings | None = None,
     ) -> list[ImageFeatures | VlmOodError]:
         self._fail()
+        self.encoding.set()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
         if timings is not None:
             timings.include(0.001, 0.002, 0.003)
         return [self._encoded(encoder, content, patches) for content in contents]

@@ -1,0 +1,56 @@
+"""The commands and claims of docs/api.md and docs/operations.md are true."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service.app import create_app
+from service.errors import INVALID, KINDS
+from service.security.access import OPEN_PATHS
+from service.settings import Settings
+from tests.conftest import ROOT
+from tests.service.fakes import FakeEngine, as_engine, png
+from tests.service.running import running
+
+API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_every_command_of_the_tour_is_answered(tmp_path: Path) -> None:
+    engine = FakeEngine(["embedded"])
+    settings = Settings(data=tmp_path / "data")
+    (tmp_path / "cat.png").write_bytes(png("red"))
+    (tmp_path / "rocket.jpg").write_bytes(png("lime"))
+    commands = "".join(re.findall(r"```sh\n(.*?)```", API, re.DOTALL)).replace("curl -s ", "curl -sS --fail-with-body ")
+    with running(create_app(settings, as_engine(engine)), settings) as url:
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=tmp_path,
+            env={"SERVER": url, "PATH": "/usr/local/bin:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr
+    assert ran.stdout.count('"results"') == 3
+    assert re.search(r'"decision":"(in|out)"', ran.stdout)
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
+    for name in Settings.model_fields:
+        assert f"`VLM_OOD_{name.upper()}`" in OPERATIONS, name
+
+
+def test_every_problem_is_listed() -> None:
+    for kind in (*KINDS.values(), INVALID):
+        assert f"`{kind.slug}`" in API, kind
+        assert str(kind.status) in API
+
+
+def test_every_open_path_is_named() -> None:
+    for path in OPEN_PATHS - {"/docs/style.css"}:
+        assert f"`{path}`" in API, path

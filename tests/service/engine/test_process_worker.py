@@ -36,6 +36,7 @@ def dies(tmp_path_factory: pytest.TempPathFactory, patched: pytest.MonkeyPatch) 
     path = tmp_path_factory.mktemp("worker") / "lives"
     path.write_text("0")
     patched.setenv("VLM_OOD_TEST_LIVES", str(path))
+    patched.setenv("VLM_OOD_CACHE", str(path.parent / "cache"))
     return lambda times: path.write_text(str(times))
 
 

@@ -118,7 +118,7 @@ async def _from_form(request: Request, options: type[Options], max_images: int) 
 
 
 async def _uploads(form: FormData) -> list[Upload]:
-    uploads = []
+    uploads: list[Upload] = []
     for field, value in form.multi_items():
         if isinstance(value, UploadFile):
             if field not in FILES:

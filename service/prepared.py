@@ -10,12 +10,13 @@ from typing import Any, Final, Literal
 from torch import Tensor
 
 from service.detectors import Prepared
-from service.errors import PreparingError
+from service.errors import BusyError, PreparingError
 from service.specs import DetectorSpec
 from vlm_ood.errors import VlmOodError
 
 State = Literal["cold", "preparing", "ready", "failed"]
 
+MAX_MAKING: Final = 64
 MAX_ERRORS: Final = 1000  # remembered, so that somebody who asks later learns why
 
 
@@ -41,6 +42,7 @@ class PreparedDetectors:
         """The detector, made now if need be.
 
         Raises:
+            BusyError: too many are being made.
             PreparingError: it takes longer than a caller waits; it goes on being made.
             VlmOodError: it can't be made.
         """
@@ -49,6 +51,8 @@ class PreparedDetectors:
             self._kept.move_to_end(digest)
             return self._kept[digest][0]
         if digest not in self._making:
+            if len(self._making) >= MAX_MAKING:
+                raise BusyError(f"{MAX_MAKING} detectors are being prepared: try again in a moment", 5.0)
             self._making[digest] = asyncio.create_task(self._made(spec, digest))
             self._making[digest].add_done_callback(_retrieve)
         try:

@@ -23,7 +23,10 @@ def run(settings: Settings) -> None:
     structlog.get_logger("vlm_ood").info(
         "serving", host=settings.host, port=settings.port, encoders=settings.encoders, data=str(settings.data)
     )
-    server_of(create_app(settings), settings).run()
+    server = server_of(create_app(settings), settings)
+    server.run()
+    if not server.started:
+        raise SystemExit(3)  # the log says why
 
 
 def server_of(app: FastAPI, settings: Settings) -> uvicorn.Server:

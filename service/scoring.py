@@ -74,7 +74,10 @@ class Scorer:
                 prepared.encoder.name, [contents[row] for row in part], patches=patches, timings=timings
             )
             for row, result in zip(part, encoded, strict=True):
-                (errors if isinstance(result, VlmOodError) else found)[row] = result  # type: ignore[index]
+                if isinstance(result, ImageFeatures):
+                    found[row] = result
+                else:
+                    errors[row] = result
         features = ImageFeatures.concatenate(list(found.values())) if found else None
         return Encoded(list(found), features, errors)
 

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     max_image_pixels: Count = 40_000_000
     max_classes: Count = 10_000
     max_templates: Count = 256
+    max_prompts: Count = 200_000  # classes times templates
     max_detectors: Count = 1000  # a tenant
     max_connections: Count = 256
     keep_alive_s: Annotated[int, Ge(1)] = 5

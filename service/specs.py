@@ -83,6 +83,7 @@ def checked_spec(options: DetectorOptions, settings: Settings) -> DetectorSpec:
         raise UnknownNameError("encoder", encoder, settings.encoders)
     if len(options.classes) > settings.max_classes:
         raise ClassNamesError(f"{len(options.classes):,} class names, the limit is {settings.max_classes:,}")
+    _check_prompts(options, settings.max_prompts)
     detector = registry.create(options.method, **options.parameters)
     return DetectorSpec(
         classes=clean_names(options.classes),
@@ -91,8 +92,19 @@ def checked_spec(options: DetectorOptions, settings: Settings) -> DetectorSpec:
         templates=_checked_templates(options.templates, settings.max_templates),
         encoder=encoder,
         negatives=options.negatives,
-        no_templates=options.no_templates and _checked_templates(options.no_templates, settings.max_templates),
+        no_templates=(
+            None if options.no_templates is None else _checked_templates(options.no_templates, settings.max_templates)
+        ),
     )
+
+
+def _check_prompts(options: DetectorOptions, limit: int) -> None:
+    prompts = len(options.classes) * len(templates_named(options.templates))
+    if prompts > limit:
+        raise ClassNamesError(
+            f"{len(options.classes):,} class names make {prompts:,} prompts, the limit is {limit:,}: "
+            "give fewer names, or fewer templates"
+        )
 
 
 def _checked_templates(templates: str | Sequence[str], limit: int) -> Templates:

@@ -116,7 +116,7 @@ class DetectorStore:
 
         def work(session: Session) -> str | None:
             row = _owned(session, tenant, detector_id)
-            artefact = row.calibration and row.calibration.artefact
+            artefact = None if row.calibration is None else row.calibration.artefact
             session.delete(row)
             return artefact
 

@@ -1,0 +1,108 @@
+"""Fitted detectors in memory: made once, bounded in bytes, and nobody waits for ever."""
+
+import asyncio
+
+import pytest
+import torch
+
+from service.detectors import Prepared
+from service.engine import EncoderInfo
+from service.errors import BusyError, PreparingError
+from service.prepared import MAX_MAKING, PreparedDetectors, bytes_of
+from service.specs import DetectorSpec
+from tests.service.fakes import FakeEngine
+from vlm_ood import Task, TextBank, create_detector
+from vlm_ood.errors import TaskError
+
+
+def spec(number: int = 0) -> DetectorSpec:
+    return DetectorSpec((f"a{number}", f"b{number}"), "mcm", {"temperature": 1.0}, "single", "fake")
+
+
+class Making:
+    """Makes detectors of `classes` classes, when the gate is open."""
+
+    def __init__(self, classes: int = 1000, dim: int = 64) -> None:
+        self.info: EncoderInfo | None = None
+        self.made = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.bank = torch.randn(classes, dim, generator=torch.Generator().manual_seed(0))
+
+    async def __call__(self, asked: DetectorSpec) -> Prepared:
+        self.made += 1
+        await self.gate.wait()
+        names = tuple(f"{asked.classes[0]} {row}" for row in range(len(self.bank)))
+        task = Task(classes=TextBank(names, self.bank))
+        return Prepared(asked, create_detector("mcm").fit(task), await FakeEngine().encoder("fake"))
+
+
+def test_equal_content_has_an_equal_digest_whatever_made_it() -> None:
+    assert DetectorSpec.from_stored(spec().stored()).digest == spec().digest
+    assert spec(1).digest != spec().digest
+    assert spec(1).family == spec().family
+    assert spec().id_of("a") != spec().id_of("b")
+
+
+async def test_two_hundred_class_lists_of_a_thousand_names_stay_within_the_bound() -> None:
+    bound = 4 * 2**20
+    prepared = PreparedDetectors(Making(), max_bytes=bound, wait_s=10)
+    for number in range(200):
+        await prepared.get(spec(number))
+        assert prepared.bytes <= bound
+    kept = [number for number in range(200) if prepared.state(spec(number))[0] == "ready"]
+    assert 2 <= len(kept) < 200
+    assert kept == list(range(200 - len(kept), 200)), "the least recently used go first"
+
+
+async def test_however_many_ask_a_detector_is_made_once() -> None:
+    making = Making()
+    prepared = PreparedDetectors(making, max_bytes=2**30, wait_s=10)
+    first, *others = await asyncio.gather(*[prepared.get(spec()) for _ in range(20)])
+    assert making.made == 1
+    assert all(other is first for other in others)
+
+
+async def test_a_caller_waits_no_longer_than_asked_and_the_making_goes_on() -> None:
+    making = Making()
+    making.gate.clear()
+    prepared = PreparedDetectors(making, max_bytes=2**30, wait_s=0.01)
+    with pytest.raises(PreparingError):
+        await prepared.get(spec())
+    assert prepared.state(spec())[0] == "preparing"
+    making.gate.set()
+    while prepared.state(spec())[0] == "preparing":
+        await asyncio.sleep(0)
+    assert prepared.state(spec())[0] == "ready"
+
+
+async def test_a_failure_is_told_and_not_kept() -> None:
+    fail = True
+
+    async def make(asked: DetectorSpec) -> Prepared:
+        if fail:
+            raise TaskError("something is missing")
+        return await Making()(asked)
+
+    prepared = PreparedDetectors(make, max_bytes=2**30, wait_s=10)
+    with pytest.raises(TaskError):
+        await prepared.get(spec())
+    assert prepared.state(spec()) == ("failed", "something is missing")
+    fail = False
+    await prepared.get(spec())
+    assert prepared.state(spec()) == ("ready", None)
+
+
+async def test_only_so_many_are_made_at_once() -> None:
+    making = Making()
+    making.gate.clear()
+    prepared = PreparedDetectors(making, max_bytes=2**30, wait_s=0.01)
+    asked = [prepared.get(spec(number)) for number in range(MAX_MAKING + 1)]
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(result, BusyError) for result in results) == 1
+    await prepared.close()
+
+
+def test_a_tensor_counts_once_however_often_it_is_held() -> None:
+    tensor = torch.zeros(1000)
+    assert 4000 <= bytes_of([tensor, {"same": tensor}, tensor[:10]]) < 4100

@@ -17,9 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from vlm_ood.lexicons import lexicon_from_wordnet
 from vlm_ood.lexicons.thesaurus import TABLE, write_table
-from vlm_ood.lexicons.wordnet import CORPORA, synsets_of
+from vlm_ood.lexicons.wordnet import CORPORA, lexicon_of, synsets_of
 from vlm_ood.lexicons.words import clean_word
 
 HERE = Path(__file__).parent
@@ -35,9 +34,10 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         reader = open_wordnet(chosen.wordnet, Path(folder))
-        for corpus in CORPORA:
-            write_lists(chosen.out / corpus, lexicon_from_wordnet(reader, corpus).files)
-        write_table(chosen.out / TABLE, synsets_of(reader))
+        synsets = tuple(synsets_of(reader))
+    for corpus in CORPORA:
+        write_lists(chosen.out / corpus, lexicon_of(synsets, corpus).files)
+    write_table(chosen.out / TABLE, synsets)
     write_exceptions(chosen.wordnet / "noun.exc", chosen.out / "noun-exceptions.txt")
     write_manifest(chosen.out)
 

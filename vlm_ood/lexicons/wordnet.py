@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,19 @@ def lexicon_from_wordnet(reader: Any, corpus: str = "full", name: str = "wordnet
         corpus: see `wordnet`.
         name: of the lexicon.
     """
+    return lexicon_of(synsets_of(reader), corpus, name)
+
+
+def lexicon_of(synsets: Iterable[Synset], corpus: str = "full", name: str = "wordnet") -> Lexicon:
+    """The lists of these synsets; see `wordnet`.
+
+    Raises:
+        UnknownNameError: another corpus.
+    """
     if corpus not in CORPORA:
         raise UnknownNameError("corpus", corpus, CORPORA)
     files: dict[str, set[str]] = {}
-    for synset in synsets_of(reader):
+    for synset in synsets:
         if corpus == "full" or synset.file not in NOT_IN_PAPER:
             files.setdefault(synset.file, set()).update(synset.lemmas if corpus == "full" else synset.lemmas[:1])
     return Lexicon(name, {file: tuple(words) for file, words in files.items()})

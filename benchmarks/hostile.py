@@ -51,10 +51,11 @@ def report(answers: list[tuple[str, str, float]], seconds: float, resident: list
     honest = Counter(status for name, status, _ in answers if name == "honest")
     harmful = Counter(status for name, status, _ in answers if name != "honest")
     cut = Counter(name for name, status, _ in answers if not status.isdigit())
+    slowest = max((took for name, _, took in answers if name != "honest"), default=0.0)
     times = sorted(1000 * took for name, _, took in answers if name == "honest")
     print(f"{len(answers)} requests in {seconds:.0f} s ({len(answers) / seconds:.0f}/s)")
     print(f"honest  {dict(honest)}; p50 {times[len(times) // 2]:.0f} ms, p99 {times[99 * len(times) // 100]:.0f} ms")
-    print(f"harmful {dict(harmful)}; slowest {max(took for name, _, took in answers if name != 'honest'):.1f} s")
+    print(f"harmful {dict(harmful)}; slowest {slowest:.1f} s")
     print(f"cut off while sending: {dict(cut)}")
     print(f"resident MiB of the server, before and after each fifth:  {[round(own) for own, _ in resident]}")
     print(f"resident MiB of its workers, before and after each fifth: {[round(below) for _, below in resident]}")
@@ -131,7 +132,7 @@ def resident_mib(pid: int) -> tuple[float, float]:
     """Of the process, and of all below it (Linux)."""
     own = Path(f"/proc/{pid}/status").read_text()
     kib = int(own.partition("VmRSS:")[2].split()[0])
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = [child for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
     return kib / 1024, sum(sum(resident_mib(int(child))) for child in children)
 
 

@@ -5,6 +5,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.memory import give_memory_back
 from service.observability import logs
 from service.security.connections import GuardedProtocol
 from service.security.keys import KeyStore
@@ -18,6 +19,7 @@ def run(settings: Settings) -> None:
     Raises:
         SettingsError: strangers could connect and there are no keys.
     """
+    give_memory_back()
     logs.configure(settings.log_level)
     check_reach(settings)
     structlog.get_logger("vlm_ood").info(

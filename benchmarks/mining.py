@@ -55,16 +55,19 @@ def lexicon(encoder: str = "embedded", recipe: str = "neglabel", corpus: str = "
 
 
 @app.command()
-def text(architecture: str = "ViT-B-32", words: int = 128, repeats: int = 2, rounds: int = 1) -> None:
-    """Encode words spread over the lexicon."""
+def text(
+    architecture: str = "ViT-B-32", words: int = 192, batch_size: int = 32, repeats: int = 2, rounds: int = 1
+) -> None:
+    """Encode words spread over the lexicon, on one core."""
+    torch.set_num_threads(1)
     model, encoder = model_and_encoder(architecture)
     tokenizer = open_clip.get_tokenizer(architecture)
     entries = wordnet("paper").entries("noun")
     prompts = [f"the nice {word}" for word, _ in entries[:: len(entries) // words][:words]]
     padded_s, ours_s = best_medians(
         [
-            lambda: full_context(model, tokenizer, prompts, len(prompts), encoder.device),
-            lambda: encoder.encode_text(prompts).cpu(),
+            lambda: full_context(model, tokenizer, prompts, batch_size, encoder.device),
+            lambda: encoder.encode_text(prompts, batch_size=batch_size).cpu(),
         ],
         repeats,
         rounds,

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from service.engine.errors import Draining, QueueFull
+from service.engine.errors import DeadlineExceeded, Draining, EngineError, NotReady, QueueFull
 from service.engine.items import BatchKey
 from service.engine.latency import LatencyBook
 from vlm_ood.errors import InputError
@@ -77,6 +77,13 @@ class Admission:
             self._latency[key.encoder, key.kind].predict(cost, key.max_cost) for key, cost in self._pending.items()
         )
         return seconds / max(1, self._workers())
+
+    def too_late(self, message: str) -> EngineError:
+        """What to tell when a deadline passed: without a worker that is no fault of the request."""
+        if self._workers():
+            return DeadlineExceeded(message)
+        wait_s = max(RETRY_AT_LEAST_S, self.predicted_wait_s())
+        return NotReady("no worker was ready before the deadline; one is being started: try again", wait_s)
 
     async def drain(self, timeout_s: float) -> None:
         """Let nothing in and wait until nothing is inside.

@@ -40,7 +40,7 @@ class Engine:
         self._metrics = EngineMetrics(registry or CollectorRegistry())
         self._queue = FairQueue(settings.max_wait_s)
         latency = LatencyBook()
-        self._fleet = Fleet(settings, lambda: self._roster.loaded(), self._queue, latency, self._metrics)
+        self._fleet = Fleet(settings, self._wanted, self._queue, latency, self._metrics)
         self._roster = Roster(settings.encoders, settings.max_encoders_loaded, self._fleet.load, self._fleet.unload)
         self._admission = Admission(settings.max_queue_items, settings.max_queue_bytes, latency, self._fleet.ready)
         self._decoder = DecodePool(settings.decode_threads or cores(), settings.decode_max_bytes, settings.image_limits)
@@ -58,7 +58,11 @@ class Engine:
             VlmOodError: it can't be loaded, or no worker came up.
         """
         self._fleet.start()
-        await self.encoder(self._settings.encoders[0])
+        try:
+            await self.encoder(self._settings.encoders[0])
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Take nothing new, finish what was admitted within `drain_s`, end the workers."""
@@ -182,6 +186,10 @@ class Engine:
             async with _until(deadline, f"{encoder} is still being loaded: try again later"):
                 info = await stack.enter_async_context(self._roster.lease(encoder))
             yield info
+
+    def _wanted(self) -> tuple[str, ...]:
+        """What a worker loads before it takes a batch: the default encoder and whatever the others have."""
+        return tuple(dict.fromkeys((self._settings.encoders[0], *self._roster.loaded())))
 
     def _key(self, info: EncoderInfo, *, patches: bool) -> BatchKey:
         return BatchKey(info.name, "patches" if patches else "images", self._settings.max_batch_cost or info.batch_size)

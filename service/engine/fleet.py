@@ -1,7 +1,7 @@
 """All workers: one for each CUDA device, or one for the CPU."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import torch
@@ -17,6 +17,9 @@ from service.engine.records import EncoderInfo
 from service.engine.settings import EngineSettings, cores
 from service.engine.supervisor import Supervisor
 from service.engine.worker import Worker, WorkerGone, WorkerPlan
+from vlm_ood.errors import VlmOodError
+
+RETRY_S = 1.0
 
 
 class Fleet:
@@ -67,14 +70,14 @@ class Fleet:
             WorkerLost: the encoder took every worker down.
             VlmOodError: it can't be loaded.
         """
-        await self._wait_for_one()
+        await self._wait_for_one(name)
         results = await asyncio.gather(
             *(supervisor.ensure(name) for supervisor in self._alive()), return_exceptions=True
         )
         for loaded in results:
             if isinstance(loaded, Loaded):
                 return loaded.info
-        return _raise(name, [error for error in results if isinstance(error, BaseException)])
+        raise _explain(name, results)
 
     async def unload(self, name: str) -> None:
         """Let go of an encoder on every worker; one that died meanwhile has done so already."""
@@ -85,16 +88,26 @@ class Fleet:
     def _alive(self) -> list[Supervisor]:
         return [supervisor for supervisor in self._supervisors if supervisor.ready.is_set()]
 
-    async def _wait_for_one(self) -> None:
-        waits = [asyncio.create_task(supervisor.ready.wait()) for supervisor in self._supervisors]
-        timeout_s = self._settings.load_timeout_s
+    async def _wait_for_one(self, name: str) -> None:
+        """Until a worker is ready, or every one of them has failed."""
         try:
-            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        if not self._alive():
-            raise NotReady(f"no worker came up within {timeout_s:.0f} s: see the log", timeout_s)
+            async with asyncio.timeout(self._settings.load_timeout_s):
+                while not self._alive():
+                    coming = [supervisor for supervisor in self._supervisors if supervisor.failure is None]
+                    if not coming:
+                        raise _explain(name, [supervisor.failure for supervisor in self._supervisors])
+                    await _first(supervisor.settled for supervisor in coming)
+        except TimeoutError:
+            raise NotReady(f"no worker came up within {self._settings.load_timeout_s:.0f} s: see the log") from None
+
+
+async def _first(events: Iterable[asyncio.Event]) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 def plans(settings: EngineSettings) -> list[WorkerPlan]:
@@ -111,10 +124,11 @@ def _maker(settings: EngineSettings, plan: WorkerPlan) -> Callable[[], Worker]:
     return lambda: ProcessWorker(plan) if settings.workers == "process" else InlineWorker(plan)
 
 
-def _raise(name: str, errors: list[BaseException]) -> EncoderInfo:
-    error = next((error for error in errors if not isinstance(error, WorkerGone)), None)
-    if isinstance(error, TimeoutError):
-        raise NotReady(f"encoder {name} was not loaded in time: allow more with load_timeout_s") from error
-    if error is not None:
-        raise error
-    raise WorkerLost(f"encoder {name} took the worker down while it was loaded: is there enough memory?")
+def _explain(name: str, errors: Sequence[object]) -> VlmOodError:
+    """The most telling of the errors with which every worker failed."""
+    for error in errors:
+        if isinstance(error, VlmOodError):
+            return error
+    if any(isinstance(error, TimeoutError) for error in errors):
+        return NotReady(f"encoder {name} was not loaded in time: allow more with load_timeout_s")
+    return WorkerLost(f"encoder {name} took the worker down while it was loaded: see the log", RETRY_S)

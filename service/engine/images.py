@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service.engine.admission import Admission, Place
 from service.engine.decode import DecodePool
-from service.engine.errors import DeadlineExceeded, EngineError
+from service.engine.errors import EngineError
 from service.engine.items import BatchKey, ImageItem
 from service.engine.lru import ByteLru
 from service.engine.metrics import EngineMetrics, failure_of
@@ -78,7 +78,7 @@ class ImageSide:
                     *(self._one(request, content, place) for content, place in zip(contents, places, strict=True))
                 )
         except TimeoutError:
-            raise DeadlineExceeded("not done by the deadline: allow more time or send less at once") from None
+            raise self._admission.too_late("not done by the deadline: allow more time or send less at once") from None
         finally:
             for place in places:
                 self._admission.release(place)

@@ -4,13 +4,15 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, zip_longest
 
 from service.engine.errors import DeadlineExceeded
 from service.engine.items import AnyItem, Batch, BatchKey, Reason
 from vlm_ood.errors import VlmOodError
+
+Busy = Callable[[], bool]
 
 
 class FairQueue:
@@ -25,6 +27,7 @@ class FairQueue:
     def __init__(self, max_wait_s: float = 0.0) -> None:
         self._max_wait_s = max_wait_s
         self._lanes: OrderedDict[object, deque[AnyItem]] = OrderedDict()
+        self._takers: list[Busy] = []
         self._arrived = asyncio.Event()
 
     def put(self, item: AnyItem) -> None:
@@ -40,17 +43,26 @@ class FairQueue:
             self._lanes.move_to_end(item.lane, last=False)
         self._arrived.set()
 
-    async def take(self) -> Batch:
-        """The next batch; waits for one."""
-        while True:
-            self._arrived.clear()
-            chosen = self._choose()
-            hold_s = self._hold_s(chosen)
-            if hold_s <= 0:
-                return self._remove(chosen)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(hold_s if chosen else None):
-                    await self._arrived.wait()
+    async def take(self, busy: Busy = lambda: False) -> Batch:
+        """The next batch; waits for one.
+
+        Args:
+            busy: whether the worker has a batch already and wants another one ahead; those without come first.
+        """
+        self._takers.append(busy)
+        try:
+            while True:
+                self._arrived.clear()
+                chosen = [] if busy() and self._someone_is_free() else self._choose()
+                hold_s = self._hold_s(chosen)
+                if hold_s <= 0:
+                    return self._remove(chosen)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(hold_s if chosen else None):
+                        await self._arrived.wait()
+        finally:
+            self._takers.remove(busy)
+            self._arrived.set()  # whoever stood back for this one looks again
 
     def oldest_wait_s(self) -> float:
         """Since the first of the waiting items came."""
@@ -65,6 +77,9 @@ class FairQueue:
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
+
+    def _someone_is_free(self) -> bool:
+        return any(not busy() for busy in self._takers)
 
     def _choose(self) -> list[AnyItem]:
         """The batch as it would be now: the first lane's key, one item of each lane in turn."""

@@ -21,6 +21,7 @@ from vlm_ood.errors import VlmOodError
 from vlm_ood.types import ImageFeatures
 
 AT_ONCE = 2
+RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ class Supervisor:
     Args:
         make: a new worker.
         wanted: encoders that a new worker loads before it takes a batch.
+
+    Attributes:
+        ready: set while a worker takes batches.
+        settled: set once a worker is ready or `failure` is known.
+        failure: why the last worker ended, until the next one is ready.
     """
 
     def __init__(
@@ -53,6 +59,8 @@ class Supervisor:
         self._outstanding: deque[Batch] = deque()
         self._failures = 0
         self.ready = asyncio.Event()
+        self.settled = asyncio.Event()
+        self.failure: Exception | None = None
 
     @property
     def worker(self) -> Worker | None:
@@ -66,6 +74,8 @@ class Supervisor:
                 await self._live()
             except Exception as error:  # whatever it was: a device without a supervisor would be lost for good
                 log.warning("worker lost: %r", error)
+                self.failure = error
+                self.settled.set()
             pause_s = self._settings.restart_backoff_s * 2 ** min(self._failures, 16)
             self._failures += 1
             await asyncio.sleep(min(pause_s, self._settings.restart_backoff_max_s))
@@ -97,13 +107,16 @@ class Supervisor:
             await self._serve(worker)
         finally:
             self.ready.clear()
+            self.settled.clear()
             self._worker = None
             self._loaded.clear()
             self._reclaim()
             await worker.stop()
 
     async def _serve(self, worker: Worker) -> None:
+        self.failure = None
         self.ready.set()
+        self.settled.set()
         feeding = asyncio.create_task(self._feed(worker))
         try:
             either: set[asyncio.Future[Any]] = {feeding, worker.lost}
@@ -120,7 +133,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             while True:
                 await places.acquire()
-                batch = await self._queue.take()
+                batch = await self._queue.take(lambda: bool(self._outstanding))
                 self._outstanding.append(batch)
                 group.create_task(self._execute(worker, batch, places))
 
@@ -186,7 +199,7 @@ def _survives(item: AnyItem) -> bool:
     if item.crashes == 1:
         item.alone = True
         return True
-    item.fail(WorkerLost("the worker died under this work twice: check the input, or try again later", 1.0))
+    item.fail(WorkerLost("the worker died under this work twice: check the input, or try again later", RETRY_S))
     return False
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.engine.admission import Admission
-from service.engine.errors import DeadlineExceeded
 from service.engine.flight import SingleFlight
 from service.engine.items import BatchKey, TextItem
 from service.engine.latency import LatencyBook
@@ -125,7 +124,7 @@ class TextSide:
                         info, TextItem(key, lane, deadline, len(part), True, prompts=part)
                     )
         except TimeoutError:
-            raise DeadlineExceeded(
+            raise self._admission.too_late(
                 f"{len(vectors)} of {len(prompts)} prompts were encoded by the deadline and are kept: ask again"
             ) from None
         finally:

@@ -23,9 +23,10 @@ async def start(gate: Gate) -> AsyncIterator[Start]:
     engines: list[Engine] = []
 
     async def make(settings: EngineSettings) -> Engine:
-        engines.append(Engine(settings))
-        await engines[-1].start()
-        return engines[-1]
+        engine = Engine(settings)
+        await engine.start()
+        engines.append(engine)
+        return engine
 
     yield make
     gate.open()

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from service.engine import Draining, QueueFull
+from service.engine import DeadlineExceeded, Draining, NotReady, QueueFull
 from service.engine.admission import Admission
 from service.engine.items import BatchKey
 from service.engine.latency import LatencyBook
@@ -66,6 +66,13 @@ def test_two_workers_halve_the_wait() -> None:
 
 def test_an_empty_engine_takes_whatever_it_predicts() -> None:
     admission(seconds_an_image=100.0).admit(KEY, [1], [1], 1.0)
+
+
+def test_a_deadline_that_passed_without_a_worker_is_no_fault_of_the_request() -> None:
+    assert isinstance(admission(workers=1).too_late("late"), DeadlineExceeded)
+    late = admission(workers=0).too_late("late")
+    assert isinstance(late, NotReady)
+    assert late.retry_after_s is not None
 
 
 async def test_draining_refuses_the_new_and_waits_for_the_old() -> None:

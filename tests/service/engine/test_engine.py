@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from threading import Event
 
 import pytest
 import torch
@@ -18,9 +19,10 @@ from service.engine import (
 )
 from tests.fakes import FakeEncoder
 from tests.service.engine.conftest import Start
-from tests.service.engine.stand_ins import PATIENCE_S, POISON, Gate, picture, settings_with, shades
+from tests.service.engine.stand_ins import PATIENCE_S, POISON, Gate, GatedEncoder, picture, settings_with, shades
 from vlm_ood.cache import DiskCache
-from vlm_ood.errors import CapabilityError, EncoderError, ImageError, InputError, UnknownNameError
+from vlm_ood.encoders.device import Precision
+from vlm_ood.errors import CapabilityError, CheckpointError, EncoderError, ImageError, InputError, UnknownNameError
 from vlm_ood.images import load_image
 from vlm_ood.text import text_bank
 from vlm_ood.types import ImageFeatures
@@ -347,6 +349,51 @@ async def test_encoders_are_loaded_on_demand(gate: Gate, start: Start) -> None:
     await engine.encode_images("third", shades(1))
     assert [engine.encoder_state(name) for name in engine.encoder_names()] == ["ready", "cold", "ready"]
     assert (await engine.encoder("third")).name == "third"
+
+
+async def test_a_request_that_can_not_wait_for_a_load_leaves_it_to_the_next(gate: Gate, start: Start) -> None:
+    may_load = Event()
+
+    def load(name: str, device: str, dtype: Precision) -> GatedEncoder:
+        assert name == "fake" or may_load.wait(PATIENCE_S)
+        return GatedEncoder(gate, name)
+
+    engine = await start(settings_with(gate, load=load))
+    with pytest.raises(DeadlineExceeded, match="loaded"):
+        await engine.encode_images("other", shades(1), deadline_s=0.02)
+    assert engine.encoder_state("other") == "loading"
+    assert kinds(await engine.encode_images("fake", shades(1))) == ["ImageFeatures"]
+    may_load.set()
+    assert kinds(await engine.encode_images("other", shades(1))) == ["ImageFeatures"]
+
+
+async def test_a_default_encoder_that_can_not_be_loaded_fails_the_start(gate: Gate, start: Start) -> None:
+    def load(name: str, device: str, dtype: Precision) -> GatedEncoder:
+        raise CheckpointError("weights are missing")
+
+    with pytest.raises(CheckpointError, match="weights"):
+        await start(settings_with(gate, load=load))
+
+
+async def test_every_device_has_a_worker_and_they_share_the_queue(
+    gate: Gate, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    devices: list[str] = []
+
+    def load(name: str, device: str, dtype: Precision) -> GatedEncoder:
+        devices.append(device)
+        return GatedEncoder(gate, name)
+
+    engine = await start(settings_with(gate, device="auto", load=load))
+    gate.close()
+    requests = []
+    for content in shades(2):
+        requests.append(ask(engine, [content]))
+        await gate.entered()
+    gate.open()
+    await asyncio.gather(*requests)
+    assert sorted(devices) == ["cuda:0", "cuda:1"]
 
 
 async def test_what_is_not_offered_is_not_loaded(gate: Gate, start: Start) -> None:

@@ -119,6 +119,16 @@ async def test_with_a_wait_a_batch_goes_when_the_wait_is_over() -> None:
     assert (await queue.take()).reason == "wait_elapsed"
 
 
+async def test_a_free_worker_comes_before_one_that_wants_a_batch_ahead() -> None:
+    queue = FairQueue()
+    ahead = asyncio.create_task(queue.take(lambda: True))
+    free = asyncio.create_task(queue.take(lambda: False))
+    await asyncio.sleep(0)
+    fill(queue, *(item("a", KEY) for _ in range(5)))
+    assert len((await free).items) == 4
+    assert len((await ahead).items) == 1
+
+
 async def test_two_workers_share_one_queue() -> None:
     queue = FairQueue()
     taking = [asyncio.create_task(queue.take()) for _ in range(2)]

@@ -238,4 +238,4 @@ def test_real_text_tower_gives_the_same_selection_on_any_batch_size(tmp_path: Pa
 def _words() -> tuple[str, ...]:
     from vlm_ood.lexicons import wordnet
 
-    return wordnet("full").files["noun.shape"][:120]
+    return wordnet("full").files["noun.shape"][:60]

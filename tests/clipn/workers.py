@@ -24,7 +24,9 @@ def first_gradients(encoder: ClipEncoder, pairs: Pairs, group: Group) -> dict[st
     trainer = Trainer(encoder, pairs, RECIPE, group)
     torch.nn.init.normal_(trainer.tower.prompt_no, generator=torch.Generator().manual_seed(0))
     batch = next(trainer.batches.run(0, 1, group.rank, group.size))
-    trainer._loss(batch).total.backward()  # type: ignore[no-untyped-call]
+    total = trainer._loss(batch).total
+    if total.requires_grad:
+        total.backward()  # type: ignore[no-untyped-call]
     group.sum_gradients(trainer.tower.trained())
     return {name: value.grad for name, value in trainer.tower.named_parameters() if value.grad is not None}
 

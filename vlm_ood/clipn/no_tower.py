@@ -39,7 +39,7 @@ class NoTower(nn.Module, ABC):
         self.prompt_no = nn.Parameter(torch.zeros(PROMPTS, context, width))
 
     @abstractmethod
-    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+    def tokenise(self, prompts: Sequence[str]) -> Tokens:
         """Token numbers under "input_ids", padded or cut to the length of the longest prompt of the batch."""
 
     @abstractmethod
@@ -54,7 +54,7 @@ class NoTower(nn.Module, ABC):
             choices: for each which no-prompt to add, in [0, 16]; 16 is the mean of all. By default the mean, as
                 everywhere outside training.
         """
-        tokens = {name: value.to(self.prompt_no.device) for name, value in self.tokenize(prompts).items()}
+        tokens = {name: value.to(self.prompt_no.device) for name, value in self.tokenise(prompts).items()}
         added = self._no_prompts(tokens["input_ids"].shape[1], choices)
         return functional.normalize(self.encode(tokens, added).float(), dim=-1)
 
@@ -99,7 +99,7 @@ class CausalNoTower(NoTower):
         """The open_clip module whose text half this is a copy of."""
         return self._text.tower
 
-    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+    def tokenise(self, prompts: Sequence[str]) -> Tokens:
         """Cut behind the last end-of-text: a causal tower never looks there."""
         ids = self._text.tokenise(prompts)
         return {"input_ids": ids[:, : int(self._text.lengths(ids).max())]}
@@ -139,7 +139,7 @@ class SentenceNoTower(NoTower):
         # Three of its 384 gains are zero and the joint space is whitened: a trace there would drown everything else.
         bert.encoder.layer[-1].output.LayerNorm.requires_grad_(False)
 
-    def tokenize(self, prompts: Sequence[str]) -> Tokens:
+    def tokenise(self, prompts: Sequence[str]) -> Tokens:
         """Padded; the attention mask hides the padding."""
         return dict(
             self._tokenizer(list(prompts), padding=True, truncation=True, max_length=self._context, return_tensors="pt")

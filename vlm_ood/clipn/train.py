@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -67,6 +67,7 @@ class Recipe:
             "learning_rate": ("above 0", 0 < self.learning_rate < math.inf),
             "weight_decay": ("0 or above", 0 <= self.weight_decay < math.inf),
             "crop_share": ("(least, most) with 0 < least <= most <= 1", 0 < least <= most <= 1),
+            "precision": ("auto, fp32, fp16 or bf16", self.precision in get_args(Precision)),
             "seed": ("0 or above", self.seed >= 0),
             "workers": ("at least 1", self.workers >= 1),
             "checkpoint_every": ("at least 1", self.checkpoint_every >= 1),
@@ -127,7 +128,9 @@ def train(
             progress(step)
     if state is not None and trainer.group.rank == 0:
         probe = encoder.encode_text([PROBE])[0]
-        save_no_tower(state.parent / RESULT, trainer.tower, probe, {"encoder": encoder.name, "recipe": repr(recipe)})
+        save_no_tower(
+            state.parent / RESULT, trainer.tower, probe, {"encoder": encoder.name, "recipe": repr(trainer.recipe)}
+        )
     return trainer.tower
 
 
@@ -184,7 +187,9 @@ class Trainer:
             group["lr"] = self.recipe.learning_rate * (1 + math.cos(math.pi * self.done / self.steps)) / 2
         loss = self._loss(batch)
         self.optimiser.zero_grad()
-        self.scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
+        scaled = self.scaler.scale(loss.total)
+        if scaled.requires_grad:  # not in a process that could read none of its pairs
+            scaled.backward()  # type: ignore[no-untyped-call]
         self.group.sum_gradients(self.tower.trained())
         self.scaler.step(self.optimiser)
         self.scaler.update()
@@ -214,7 +219,8 @@ class Trainer:
             images = self.encoder.encode_pixels(batch.pixels).pooled
             yes = self.encoder.encode_text(batch.captions)
             no = self.tower(batch.captions, batch.choices)
-        return images.clone(), yes.clone(), no  # copies may take part in a gradient, inference tensors may not
+        # Copies may take part in a gradient, inference tensors may not.
+        return images.float().clone(), yes.float().clone(), no.float()
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.encoder.device.type, self.dtype, enabled=self.dtype is not torch.float32)

@@ -165,7 +165,7 @@ class ProcessWorker:
 
     def _lose(self) -> None:
         if not self._lost.done():
-            self._lost.set_result("the worker process ended")
+            self._lost.set_result(f"the worker process ended with exit code {self._process.exitcode}")
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(WorkerGone(self._lost.result()))

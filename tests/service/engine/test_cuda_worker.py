@@ -1,0 +1,26 @@
+"""The engine on real CUDA devices."""
+
+import pytest
+import torch
+
+from service.engine import EngineSettings
+from tests.service.engine.conftest import Start
+from tests.service.engine.stand_ins import shades
+from vlm_ood.encoders import load_encoder
+from vlm_ood.images import load_image
+from vlm_ood.types import ImageFeatures
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+async def test_a_worker_on_a_gpu_sees_what_the_encoder_sees(start: Start) -> None:
+    engine = await start(EngineSettings(deadline_s=120.0))
+    info = await engine.encoder("embedded")
+    assert info.device.startswith("cuda")
+    contents = shades(8)
+    answers = await engine.encode_images("embedded", contents)
+    bare = load_encoder("embedded", device="cuda").encode_images([load_image(content) for content in contents])
+    for row, answer in enumerate(answers):
+        assert isinstance(answer, ImageFeatures)
+        torch.testing.assert_close(answer.pooled[0], bare.pooled[row].cpu(), rtol=0, atol=1e-2)

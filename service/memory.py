@@ -14,8 +14,8 @@ LARGE_BYTES: Final = 4 * 2**20
 def give_memory_back() -> None:
     """Two arenas in place of eight a core, and large buffers outside of them; nothing where there is no glibc.
 
-    Bodies and pictures of very different sizes on many threads otherwise fragment an arena each: 10 000 requests of
-    which 5 % were hostile took the server from 615 to 1044 MiB, and from 615 to 693 with this.
+    Bodies and pictures of very different sizes on many threads otherwise fragment an arena each: benchmarks/hostile.py
+    with 10 000 requests took the server from 615 to 1044 MiB without this, and to 652 with it.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -149,7 +149,6 @@ def test_a_batch_larger_than_the_table_or_not_to_be_shared_is_refused(encoder: C
         {"learning_rate": 0.0},
         {"crop_share": (1.0, 0.9)},
         {"seed": -1},
-        {"precision": "fp8"},
     ],
 )
 def test_a_value_out_of_its_range_is_named(wrong: dict[str, Any]) -> None:

@@ -8,18 +8,29 @@ fitted = vo.create_detector("mcm").fit(vo.Task(classes=bank))
 scores = fitted.score(encoder.encode_images(images))  # higher is more out of distribution
 """
 
+from vlm_ood import metrics
+from vlm_ood.calibration import Calibration, calibrate
+from vlm_ood.clipn import no_bank, no_bank_from_templates
 from vlm_ood.detectors import create_detector, detector_names
 from vlm_ood.encoders import load_encoder
+from vlm_ood.negatives import mine_negatives, select_negatives
 from vlm_ood.text import text_bank
 from vlm_ood.types import ImageFeatures, Support, Task, TextBank
 
 __all__ = [
+    "Calibration",
     "ImageFeatures",
     "Support",
     "Task",
     "TextBank",
+    "calibrate",
     "create_detector",
     "detector_names",
     "load_encoder",
+    "metrics",
+    "mine_negatives",
+    "no_bank",
+    "no_bank_from_templates",
+    "select_negatives",
     "text_bank",
 ]

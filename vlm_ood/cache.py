@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -104,6 +105,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
                 Path(file.name).replace(target)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
@@ -112,6 +114,14 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         raise StorageError(
             f"{target} can't be written: {error.strerror or error}; free some room or choose another folder"
         ) from error
+
+
+@cache
+def _umask() -> int:
+    """The process's own, which can only be read by setting it: done once."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -17,6 +17,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vlm_ood.errors import ImageError
 
+# Our own limit says it with the number; a filter inside `load_image` would race between decoding threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 Picture = Image.Image | UInt8[np.ndarray, "h w 3"]
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -54,22 +57,19 @@ def load_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits | Non
         raise ImageError("empty file: 0 bytes")
     if len(content) > limits.max_bytes:
         raise ImageError(f"{len(content):,} bytes, the limit is {limits.max_bytes:,}: shrink the picture")
-    with warnings.catch_warnings():
-        # Our own limit stands before Pillow's; its other warnings are about metadata that we don't use.
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(content), formats=limits.formats) as image:
-                _check_header(image, limits)
-                image.load()
-                return to_rgb(image)
-        except ImageError:
-            raise
-        except UnidentifiedImageError:
-            raise ImageError(f"not a picture in a known format ({', '.join(limits.formats)})") from None
-        except Image.DecompressionBombError as error:
-            raise ImageError(f"too many pixels: {error}") from None
-        except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
-            raise ImageError(f"damaged picture: {error or type(error).__name__}") from None
+    try:
+        with Image.open(io.BytesIO(content), formats=limits.formats) as image:
+            _check_header(image, limits)
+            image.load()
+            return to_rgb(image)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"not a picture in a known format ({', '.join(limits.formats)})") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"too many pixels: {error}") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
+        raise ImageError(f"damaged picture: {error or type(error).__name__}") from None
 
 
 def to_rgb(picture: Picture) -> Image.Image:

@@ -79,6 +79,8 @@ class ImageFeatures:
 
     def to(self, device: torch.device | str) -> "ImageFeatures":
         """The same features on another device."""
+        if self.pooled.device == torch.device(device):
+            return self
         patches = None if self.patches is None else self.patches.to(device)
         stages = {layer: tokens.to(device) for layer, tokens in self.stages.items()}
         return replace(self, pooled=self.pooled.to(device), patches=patches, stages=stages)
@@ -134,6 +136,8 @@ class TextBank:
 
     def to(self, device: torch.device | str) -> "TextBank":
         """The same bank on another device."""
+        if self.embeddings.device == torch.device(device):
+            return self
         return replace(self, embeddings=self.embeddings.to(device))
 
     def take(self, rows: Sequence[int]) -> "TextBank":

@@ -18,11 +18,11 @@ def trace(app: FastAPI, endpoint: str) -> None:
     if not endpoint:
         return
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # type: ignore[import-not-found,unused-ignore]
-        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # type: ignore[import-not-found,unused-ignore]
-        from opentelemetry.sdk.resources import Resource  # type: ignore[import-not-found,unused-ignore]
-        from opentelemetry.sdk.trace import TracerProvider  # type: ignore[import-not-found,unused-ignore]
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # type: ignore[import-not-found,unused-ignore]
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise InputError("VLM_OOD_OTLP_ENDPOINT is set: install the extra, pip install 'vlm-ood[otel]'") from None
     provider = TracerProvider(resource=Resource.create({"service.name": "vlm-ood"}))

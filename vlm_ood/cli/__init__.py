@@ -10,7 +10,7 @@ from vlm_ood.cli.common import notes
 
 
 def build() -> typer.Typer:
-    """The application: each module here with a function `command` is a command of the module's name."""
+    """The application: each module here with a function `command`, or a Typer `app`, is a command."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -19,8 +19,11 @@ def build() -> typer.Typer:
     )
     for found in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
         module = importlib.import_module(f"{__name__}.{found.name}")
+        name = found.name.replace("_", "-")
         if hasattr(module, "command"):
-            app.command(found.name.replace("_", "-"))(module.command)
+            app.command(name)(module.command)
+        elif hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
     return app
 
 

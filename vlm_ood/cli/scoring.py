@@ -151,10 +151,12 @@ def _stored(request: Request) -> Subject:
 
 
 def _task(request: Request, encoder: "Encoder | None") -> Task:
+    classes = _classes(request, encoder)
+    device = classes.embeddings.device
     return Task(
-        classes=_classes(request, encoder),
-        negatives=load_bank(request.negatives) if request.negatives else None,
-        no=load_bank(request.no) if request.no else None,
+        classes=classes,
+        negatives=load_bank(request.negatives).to(device) if request.negatives else None,
+        no=load_bank(request.no).to(device) if request.no else None,
     )
 
 

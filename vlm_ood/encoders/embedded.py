@@ -66,7 +66,7 @@ class EmbeddedEncoder(Encoder):
         """See `Encoder.encode_pixels`; a patch is one place of the last feature map, with its own mixture of labels."""
         if stages:
             self.require("stages")
-        with torch.inference_mode():
+        with torch.no_grad():
             inputs = self.preprocessing.normalise(pixels.to(self.device), self.dtype)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             feature_map = self._image_tower.forward_features(inputs)
@@ -85,7 +85,7 @@ class EmbeddedEncoder(Encoder):
         progress: Progress | None = None,
     ) -> Float[Tensor, "n d"]:
         """See `Encoder.encode_text`."""
-        with torch.inference_mode():
+        with torch.no_grad():
             vectors = self.to_joint_space(self._sentences(prompts, batch_size, progress))
             return functional.normalize(vectors, dim=-1) if normalise else vectors
 
@@ -125,7 +125,8 @@ class EmbeddedEncoder(Encoder):
         sentences = self._label_sentences().to(self.device)
         centre = sentences.mean(dim=0)
         _, spread, directions = torch.linalg.svd((sentences - centre).double(), full_matrices=False)
-        whiten = (directions.T * (spread / spread[0]).pow(-WHITENING)).float()
+        used = spread > 1e-6 * spread[0]  # three directions are empty: MiniLM's last normalisation has gains of zero
+        whiten = (directions[used].T * (spread[used] / spread[0]).pow(-WHITENING)).float() @ directions[used].float()
         return centre, whiten, functional.normalize((sentences - centre) @ whiten, dim=-1)
 
     def _label_sentences(self) -> Float[Tensor, "k d"]:
@@ -137,7 +138,7 @@ class EmbeddedEncoder(Encoder):
         cached = bank_cache().get(digest)
         if cached is not None:
             return cached["embeddings"]
-        with torch.inference_mode():
+        with torch.no_grad():
             sentences = self._sentences(prompts, 128, None)
         bank_cache().put(digest, {"embeddings": sentences})
         return sentences

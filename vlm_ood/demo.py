@@ -62,6 +62,17 @@ class Demo:
     pictures: Mapping[str, Path]
     calibration: Calibration
 
+    @property
+    def summary(self) -> str:
+        """How many decisions are right, in a sentence."""
+        known = {Path(name).name for name in KNOWN.values()}
+        kept = sum(result.decision == "in" for result in self.results if result.image in known)
+        refused = sum(result.decision == "out" for result in self.results if result.image not in known)
+        return (
+            f"Of {len(KNOWN)} photographs that belong {kept} were accepted, of {len(UNKNOWN)} that don't {refused} "
+            f"were refused; a threshold that keeps {KEEP:.0%} turns away one in {1 / (1 - KEEP):.0f} that belongs."
+        )
+
 
 def run_demo(encoder: Encoder, progress: Progress | None = None) -> Demo:
     """Score every photograph against the known classes, with a threshold from crops of the known ones.

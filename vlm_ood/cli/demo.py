@@ -22,14 +22,13 @@ def command(
     with progress_bar("encoding", picture_count()) as advance:
         demo = run_demo(opened, advance)
     not_clip = "The embedded encoder is not CLIP. " if opened.name == "embedded" else ""
+    note = f"{demo.summary} {not_clip}{CAVEAT}"
     facts = {
         "method": "mcm",
         "encoder": opened.name,
         "classes": ", ".join(KNOWN),
         "kept": f"{KEEP:.0%} of {demo.calibration.n} calibration images",
     }
-    page = write_score_report(
-        report, demo.results, demo.pictures, title="vlm-ood demo", facts=facts, note=not_clip + CAVEAT
-    )
-    print_table(demo.results, {"method": "mcm", "encoder": opened.name}, not_clip + CAVEAT)
+    page = write_score_report(report, demo.results, demo.pictures, title="vlm-ood demo", facts=facts, note=note)
+    print_table(demo.results, {"method": "mcm", "encoder": opened.name}, note)
     notes.print(f"\nreport: {page.resolve()}", markup=False, soft_wrap=True, highlight=False)

@@ -28,6 +28,7 @@ CROP_SHARE = 0.89  # of the shorter side, as EfficientNet-Lite was evaluated
 SOFTENING = 2.0  # divides the logits: a sharper mixture forgets the runner-up classes
 WHITENING = 0.5  # exponent: 0 leaves the label embeddings as they are, 1 makes every direction equal
 LABEL_PROMPT = "a photo of a {}."
+JOINT_SPACE = 2  # raise it when the way from the label embeddings to the space changes: vectors on disk go by it
 
 
 class EmbeddedEncoder(Encoder):
@@ -56,7 +57,7 @@ class EmbeddedEncoder(Encoder):
             digest_of_weights(self._image_tower.state_dict()),
             digest_of_weights(self._text_tower.state_dict()),
         )
-        recipe = [SOFTENING, WHITENING, LABEL_PROMPT, *map(str, (dtype,))]
+        recipe = [SOFTENING, WHITENING, LABEL_PROMPT, JOINT_SPACE, str(dtype)]
         self.digest = digest_of("embedded", list(weights), recipe, self.preprocessing.digest)
         self._centre, self._whiten, self._labels = self._joint_space()
 

@@ -1,0 +1,153 @@
+"""`vlm-ood score` and `vlm-ood calibrate`, as a user types them."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vlm_ood as vo
+from tests.fakes import FakeEncoder, save_picture
+from vlm_ood.cli import main
+from vlm_ood.vectors import save_bank, save_features
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`vlm-ood`, in this process, with the fake encoder under every name."""
+    monkeypatch.setattr("vlm_ood.encoders.load_encoder", lambda name, **_: FakeEncoder(name=name))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def vlm_ood(*arguments: object) -> Ran:
+        monkeypatch.setattr("sys.argv", ["vlm-ood", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), captured.out, captured.err)
+
+    return vlm_ood
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for colour in ("red", "blue", "lime"):
+        save_picture(tmp_path / "photos" / f"{colour}.png", colour)
+    return tmp_path / "photos"
+
+
+def test_a_folder_is_scored_and_broken_files_are_reported(run: Run, photos: Path) -> None:
+    (photos / "empty.jpg").write_bytes(b"")
+    (photos / "text.png").write_text("not a picture")
+    ran = run("score", photos, "--classes", "red,blue", "--json")
+    assert ran.status == 1
+    results = {Path(result["image"]).name: result for result in ran.json["results"]}
+    assert sorted(results) == ["blue.png", "empty.jpg", "lime.png", "red.png", "text.png"]
+    assert "empty file" in results["empty.jpg"]["error"]
+    assert "not a picture" in results["text.png"]["error"]
+    assert results["red.png"]["classes"][0]["name"] == "red"
+    assert results["red.png"]["decision"] is None
+    assert "no calibration" in results["red.png"]["reason"]
+
+
+def test_a_calibrated_detector_decides(run: Run, photos: Path, tmp_path: Path) -> None:
+    for number in range(20):
+        save_picture(tmp_path / "known" / f"{number}.png", "red" if number % 2 else "blue")
+    file = tmp_path / "calibration.json"
+    made = run("calibrate", tmp_path / "known", "-c", "red,blue", "--keep", 0.9, "--out", file, "--json")
+    assert made.status == 0
+    assert made.json["images"] == 20
+    scored = run("score", photos, "-c", "red,blue", "--calibration", file, "--json")
+    decisions = {Path(result["image"]).stem: result["decision"] for result in scored.json["results"]}
+    assert decisions["lime"] == "out"
+    other = run("score", photos, "-c", "red,lime", "--calibration", file)
+    assert other.status == 2
+    assert "calibrate again" in other.err
+
+
+def test_csv_has_a_line_an_image(run: Run, photos: Path) -> None:
+    ran = run("score", photos, "-c", "red,blue", "--csv")
+    rows = list(csv.DictReader(io.StringIO(ran.out)))
+    assert [Path(row["image"]).stem for row in rows] == ["blue", "lime", "red"]
+    assert all(float(row["score"]) for row in rows)
+
+
+def test_the_table_and_the_report_name_every_image(run: Run, photos: Path, tmp_path: Path) -> None:
+    ran = run("score", photos, "-c", "red,blue", "--report", tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    for name in ("red.png", "blue.png", "lime.png"):
+        assert name in ran.out
+        assert name in page
+
+
+def test_vectors_are_scored_without_an_encoder(run: Run, tmp_path: Path) -> None:
+    vectors = torch.eye(3)
+    save_features(tmp_path / "f.safetensors", vo.ImageFeatures(vectors), ["a", "b", "c"])
+    save_bank(tmp_path / "b.safetensors", vo.TextBank(("x", "y"), vectors[:2]))
+    ran = run("score", "--features", tmp_path / "f.safetensors", "--bank", tmp_path / "b.safetensors", "--json")
+    assert ran.status == 0
+    assert [result["image"] for result in ran.json["results"]] == ["a", "b", "c"]
+    assert ran.json["results"][2]["score"] > ran.json["results"][0]["score"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["red.png"], "no class names"),
+        (["red.png", "-c", "red,,blue"], "class name 2 of 3 is empty"),
+        (["red.png", "-c", "red,red"], "given twice: 'red'"),
+        (["red.png", "-c", "red"], "at least 2 classes"),
+        (["red.png", "-c", "@none.txt"], "can't be read from none.txt"),
+        (["-c", "red,blue"], "nothing to score"),
+        (["red.png", "-c", "red,blue", "-m", "mcmm"], "did you mean 'mcm'"),
+        (["red.png", "-c", "red,blue", "-p", "temperature=-1"], "temperature=-1"),
+        (["red.png", "-c", "red,blue", "-p", "temperature"], "must be NAME=VALUE"),
+        (["red.png", "-c", "red,blue", "-t", "no placeholder"], "unknown template set"),
+        (["red.png", "-c", "red,blue", "-m", "neglabel"], "needs negatives"),
+        (["red.png", "-c", "red,blue", "--dtype", "fp8"], "unknown dtype 'fp8'"),
+        (["--features", "none.safetensors", "--bank", "none.safetensors"], "no such file"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(run: Run, photos: Path, arguments: list[str], message: str) -> None:
+    ran = run("score", *[photos / a if a == "red.png" else a for a in arguments])
+    assert ran.status == 2
+    assert message in ran.err
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
+
+
+def test_one_class_is_enough_for_max_cosine(run: Run, photos: Path) -> None:
+    assert run("score", photos, "-c", "red", "-m", "max_cosine", "--json").status == 0
+
+
+def test_a_class_name_longer_than_the_context_is_scored(run: Run, photos: Path) -> None:
+    assert run("score", photos, "-c", f"red,{'very ' * 500}blue", "--json").status == 0
+
+
+def test_methods_and_encoders_are_listed(run: Run) -> None:
+    methods = run("detectors", "--json")
+    assert {entry["name"] for entry in methods.json} == set(vo.detector_names())
+    assert all(entry["summary"] and entry["paper"] for entry in methods.json)
+    assert "mcm" in run("detectors").out
+    assert "embedded" in run("encoders", "--json").json
+    assert "ViT-B-16/openai" in run("encoders", "--find", "b-16/openai").out

@@ -14,7 +14,8 @@
     │   ├── CheckpointError   weights whose keys, shapes or activation don't fit the architecture
     │   ├── HubError          a hub that can't be reached or lacks the name
     │   └── CapabilityError   this architecture has no patches, no stages, ...
-    └── StorageError          a file that can't be written or that was damaged
+    ├── StorageError          a file that can't be written or that was damaged
+    └── ServerError           a vlm-ood server that refused, failed, or could not be reached
 
 A message names the value, the limit and the remedy.
 """
@@ -88,3 +89,23 @@ class CapabilityError(EncoderError):
 
 class StorageError(VlmOodError):
     """A file that can't be written, or that was damaged."""
+
+
+class ServerError(VlmOodError):
+    """A vlm-ood server that refused, failed, or could not be reached.
+
+    Args:
+        status: of HTTP; None when no answer came.
+        title: what kind of failure.
+        detail: the value, the limit and the remedy.
+        request_id: under which the server's log has more.
+    """
+
+    def __init__(self, status: int | None, title: str, detail: str, request_id: str | None = None) -> None:
+        super().__init__(status, title, detail, request_id)
+        self.status, self.title, self.detail, self.request_id = status, title, detail, request_id
+
+    def __str__(self) -> str:
+        code = "" if self.status is None else f"{self.status} "
+        request = f" (request {self.request_id})" if self.request_id else ""
+        return f"server: {code}{self.title}: {self.detail}{request}"

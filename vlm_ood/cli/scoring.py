@@ -1,5 +1,6 @@
 """What `vlm-ood score` and `vlm-ood calibrate` do between their options and their output."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,13 +84,15 @@ def score_here(request: Request) -> Scored:
 
 
 def score_there(request: Request, server: str) -> Scored:
-    """Let a server score the images."""
+    """Let a server score the images; the key, if it wants one, is `$VLM_OOD_API_KEY`."""
     from vlm_ood.client import Client
 
     if request.features or request.bank:
         raise InputError("--server scores pictures; --features and --bank are for scoring here")
+    if request.calibration or request.negatives or request.no:
+        raise InputError("--server takes no local files of vectors or scores: keep a detector there, see docs/api.md")
     files = picture_files(request.images)
-    with Client(server) as client:
+    with Client(server, api_key=os.environ.get("VLM_OOD_API_KEY")) as client:
         answer = client.score(
             files,
             classes=read_classes(request.classes),

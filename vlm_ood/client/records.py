@@ -1,0 +1,109 @@
+"""What a server is asked and what it answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypedDict
+
+from vlm_ood.judgement import ImageResult
+
+
+class DetectorOptions(TypedDict, total=False):
+    """What makes a detector besides its class names; the server has a default for each.
+
+    Args:
+        method: a name of `methods()`.
+        parameters: of the method.
+        encoder: a name of `encoders()`.
+        templates: a set of prompts by name, or sentences with one {} each.
+        negatives: for methods that need them: {"recipe": ..., "lexicon": ...} or {"words": [...]}.
+        no_templates: for methods that need a no bank.
+    """
+
+    method: str
+    parameters: Mapping[str, Any] | None
+    encoder: str | None
+    templates: str | Sequence[str] | None
+    negatives: Mapping[str, Any] | None
+    no_templates: str | Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class ScoreAnswer:
+    """One result an image, in the order of the files.
+
+    Args:
+        results: higher scores are more OOD; a file that can't be used has an error in its place.
+        encoder: that the server used; empty when no file could be sent.
+        method: idem.
+        note: what to know about the decisions, if there is something.
+        timings: seconds of the server's work by stage, over all requests.
+    """
+
+    results: tuple[ImageResult, ...]
+    encoder: str
+    method: str
+    note: str | None
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class CalibrationInfo:
+    """A threshold, the share of images that belong which it keeps, and how many images it rests on."""
+
+    keep: float
+    threshold: float
+    images: int
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationAnswer(CalibrationInfo):
+    """A new calibration, and the files that could not be used for it."""
+
+    failed: tuple[ImageResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class DetectorInfo:
+    """A detector kept by the server; a list has no more than its first six fields."""
+
+    id: str
+    method: str
+    encoder: str
+    class_count: int
+    calibrated: bool
+    created_at: datetime
+    classes: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    templates: str | tuple[str, ...] | None = None
+    state: str | None = None
+    error: str | None = None
+    calibration: CalibrationInfo | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A method of the server; `parameters` is a JSON schema."""
+
+    name: str
+    summary: str
+    paper: str
+    needs: tuple[str, ...]
+    needs_patches: bool
+    min_classes: int
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """An encoder of the server; its sizes are known once it was loaded."""
+
+    name: str
+    state: str
+    default: bool
+    digest: str | None = None
+    dim: int | None = None
+    device: str | None = None
+    capabilities: tuple[str, ...] = ()

@@ -1,0 +1,64 @@
+// What is asked: the catalogue in the menus, and the detector that the fields describe.
+
+import { call } from "/page/api.js";
+import { counted } from "/page/results.js";
+
+const byId = (id) => document.getElementById(id);
+const catalogue = {};
+
+/** Fills the menus with what this server has. */
+export async function loadCatalogue() {
+  for (const noun of ["methods", "encoders", "templates", "lexicons"]) {
+    catalogue[noun] = (await call(`/v1/${noun}`))[noun];
+  }
+  fill("method", catalogue.methods, "mcm");
+  fill("encoder", catalogue.encoders, catalogue.encoders.find((encoder) => encoder.default).name);
+  fill("templates", catalogue.templates, "single");
+  fill("lexicon", catalogue.lexicons, catalogue.lexicons[0]?.name);
+  fill("no-templates", catalogue.templates, "clipn_no_training_free");
+  explain();
+}
+
+function fill(id, entries, chosen) {
+  const before = byId(id).value || chosen;
+  byId(id).replaceChildren(...entries.map(({ name }) => new Option(name, name, name === before, name === before)));
+}
+
+const selected = (noun, id) => catalogue[noun].find(({ name }) => name === byId(id).value);
+
+/** Says what the choices mean, and shows the fields that they need. */
+export function explain() {
+  const method = selected("methods", "method");
+  const templates = selected("templates", "templates").templates;
+  byId("method-hint").textContent = method.summary;
+  byId("method-hint").title = method.paper;
+  byId("templates-hint").textContent = `“${templates[0]}”` + (templates.length > 1 ? ` and ${templates.length - 1} more` : "");
+  byId("lexicon-field").hidden = !method.needs.includes("negatives");
+  byId("no-field").hidden = !method.needs.includes("no");
+  const embedded = byId("encoder").value === "embedded";
+  byId("encoder-note").hidden = !embedded;
+  byId("encoder-note").textContent = embedded
+    ? "This encoder is not CLIP: it comes with the package and sees what resembles ImageNet’s classes. For real work, serve a CLIP checkpoint."
+    : "";
+}
+
+/** The detector of the fields, as the API takes it. */
+export function detector() {
+  const { needs } = selected("methods", "method");
+  return {
+    classes: classNames(byId("classes").value),
+    method: byId("method").value,
+    encoder: byId("encoder").value,
+    templates: byId("templates").value,
+    ...(needs.includes("negatives") && { negatives: { lexicon: byId("lexicon").value } }),
+    ...(needs.includes("no") && { no_templates: byId("no-templates").value }),
+  };
+}
+
+const classNames = (text) => [...new Set(text.split(/[,\n]/).map((name) => name.trim()).filter(Boolean))];
+
+/** What is missing before anything can be asked, in words; "" when nothing is. */
+export function missing({ classes, method }) {
+  const least = catalogue.methods.find(({ name }) => name === method).min_classes;
+  return classes.length < least ? `Name at least ${counted(least, "class").replace("classs", "classes")} that belong.` : "";
+}

@@ -133,7 +133,8 @@ def show(title: str, rates: Rates, latencies: list[list[float]]) -> None:
     for name, (p50, p99) in zip(("decode, then encode", "POST /v1/score"), percentiles, strict=True):
         latency.add_row(name, f"{p50:.1f}", f"{p99:.1f}")
     latency.add_row("ratio (target 1.3)", *(f"{ratio:.2f}" for ratio in percentiles[1] / percentiles[0]))
-    Console().print(throughput, latency)
+    turns = ", ".join(f"{bare:.1f}/{http:.1f}" for bare, http in zip(rates.bare, rates.http, strict=True))
+    Console().print(throughput, latency, f"turns, bare/HTTP: {turns}")
 
 
 if __name__ == "__main__":

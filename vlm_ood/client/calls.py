@@ -23,7 +23,7 @@ from vlm_ood.client.records import (
     MethodInfo,
     ScoreAnswer,
 )
-from vlm_ood.errors import ImageError, ServerError
+from vlm_ood.errors import ClassNamesError, ImageError, ServerError
 from vlm_ood.judgement import ImageResult
 
 T = TypeVar("T")
@@ -143,7 +143,13 @@ def list_encoders() -> Call[tuple[EncoderInfo, ...]]:
 
 
 def detector_options(classes: Sequence[str], options: DetectorOptions) -> dict[str, Any]:
-    """As JSON has them; what is None is left to the server."""
+    """As JSON has them; what is None is left to the server.
+
+    Raises:
+        ClassNamesError: one string in place of a list of names.
+    """
+    if isinstance(classes, str):
+        raise ClassNamesError(f"classes is the string {classes[:50]!r}: give a list of names")
     given = {"classes": list(classes), **options}
     return {name: value for name, value in given.items() if value is not None}
 

@@ -146,7 +146,7 @@ class Client:
             return self._sleep(step.seconds)
         try:
             return self._http.request(step.method, step.path, **step.content)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
 
@@ -241,7 +241,7 @@ class AsyncClient:
             return None
         try:
             return await self._http.request(step.method, step.path, **step.content)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
 

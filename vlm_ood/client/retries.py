@@ -10,11 +10,11 @@ from typing import Final, TypeVar
 import httpx
 
 from vlm_ood.client.calls import Ask, Call
-from vlm_ood.errors import ServerError
+from vlm_ood.errors import ParameterError, ServerError
 
 T = TypeVar("T")
 
-Reply = httpx.Response | httpx.TransportError | None  # None after a pause
+Reply = httpx.Response | httpx.RequestError | None  # None after a pause
 
 NEVER_ARRIVED: Final = (httpx.ConnectError, httpx.ConnectTimeout)
 LOST: Final = (*NEVER_ARRIVED, httpx.NetworkError, httpx.RemoteProtocolError)
@@ -44,12 +44,16 @@ class Retries:
     first_s: float = 0.5
     longest_s: float = 20.0
 
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ParameterError(f"attempts is {self.attempts}: at least 1, the first")
+
     def pause_s(self, attempt: int, reply: Reply, dice: random.Random) -> float:
         """What `Retry-After` says, else back-off, before attempt number `attempt` + 1."""
         asked = retry_after_s(reply.headers) if isinstance(reply, httpx.Response) else None
         if asked is not None:
             return asked
-        return min(self.longest_s, self.first_s * 2.0 ** (attempt - 1)) * dice.uniform(0.5, 1)
+        return min(self.longest_s, self.first_s * 2.0 ** min(attempt - 1, 60)) * dice.uniform(0.5, 1)
 
 
 def retry_after_s(headers: httpx.Headers) -> float | None:

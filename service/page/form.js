@@ -1,22 +1,26 @@
 // What is asked: the catalogue in the menus, and the detector that the fields describe.
 
 import { call } from "/page/api.js";
-import { counted } from "/page/results.js";
 
 const byId = (id) => document.getElementById(id);
 const catalogue = {};
 
 /** Fills the menus with what this server has. */
 export async function loadCatalogue() {
-  for (const noun of ["methods", "encoders", "templates", "lexicons"]) {
+  for (const noun of ["methods", "encoders", "templates"]) {
     catalogue[noun] = (await call(`/v1/${noun}`))[noun];
   }
   fill("method", catalogue.methods, "mcm");
   fill("encoder", catalogue.encoders, catalogue.encoders.find((encoder) => encoder.default).name);
   fill("templates", catalogue.templates, "single");
-  fill("lexicon", catalogue.lexicons, catalogue.lexicons[0]?.name);
   fill("no-templates", catalogue.templates, "clipn_no_training_free");
-  explain();
+  await explain();
+}
+
+/** Only when a method needs them: the server may take seconds to read them. */
+async function loadLexicons() {
+  catalogue.lexicons ??= (await call("/v1/lexicons")).lexicons;
+  fill("lexicon", catalogue.lexicons, catalogue.lexicons[0]?.name);
 }
 
 function fill(id, entries, chosen) {
@@ -27,7 +31,7 @@ function fill(id, entries, chosen) {
 const selected = (noun, id) => catalogue[noun].find(({ name }) => name === byId(id).value);
 
 /** Says what the choices mean, and shows the fields that they need. */
-export function explain() {
+export async function explain() {
   const method = selected("methods", "method");
   const templates = selected("templates", "templates").templates;
   byId("method-hint").textContent = method.summary;
@@ -40,6 +44,7 @@ export function explain() {
   byId("encoder-note").textContent = embedded
     ? "This encoder is not CLIP: it comes with the package and sees what resembles ImageNet’s classes. For real work, serve a CLIP checkpoint."
     : "";
+  if (!byId("lexicon-field").hidden) await loadLexicons();
 }
 
 /** The detector of the fields, as the API takes it. */
@@ -50,7 +55,7 @@ export function detector() {
     method: byId("method").value,
     encoder: byId("encoder").value,
     templates: byId("templates").value,
-    ...(needs.includes("negatives") && { negatives: { lexicon: byId("lexicon").value } }),
+    ...(needs.includes("negatives") && { negatives: byId("lexicon").value ? { lexicon: byId("lexicon").value } : {} }),
     ...(needs.includes("no") && { no_templates: byId("no-templates").value }),
   };
 }
@@ -60,5 +65,5 @@ const classNames = (text) => [...new Set(text.split(/[,\n]/).map((name) => name.
 /** What is missing before anything can be asked, in words; "" when nothing is. */
 export function missing({ classes, method }) {
   const least = catalogue.methods.find(({ name }) => name === method).min_classes;
-  return classes.length < least ? `Name at least ${counted(least, "class").replace("classs", "classes")} that belong.` : "";
+  return classes.length < least ? `Name at least ${least === 1 ? "one class" : `${least} classes`} that belong.` : "";
 }

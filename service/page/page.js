@@ -75,7 +75,7 @@ async function scoreAll(signal) {
   const answers = await score(path, files, { ...fields, top: 3 }, progress("Scored", files.length, signal));
   answers.forEach((answer, row) => (answer.url = urls[row]));
   results.show(answers, known?.threshold ?? null, origin(known, asked));
-  say(`Done: ${byId("summary").textContent}.`);
+  say(`Done: ${counted(answers.length, "image")}.`);
   byId("summary").focus({ preventScroll: true });
   byId("results").scrollIntoView({ behavior: still() ? "auto" : "smooth", block: "start" });
 }
@@ -119,7 +119,7 @@ byId("ask").addEventListener("submit", (event) => {
   run(scoreAll);
 });
 byId("ask").addEventListener("input", (event) => {
-  if (event.target.matches("select")) explain();
+  if (event.target.matches("select")) explain().catch(report);
   if (event.target.matches("select, textarea")) tellCalibration();
 });
 byId("folder").addEventListener("change", (event) => {

@@ -57,6 +57,7 @@ function thumbnail(url) {
   const image = new Image();
   image.alt = "";
   image.decoding = "async";
+  image.addEventListener("error", () => image.replaceWith(document.createElement("span")));
   image.src = url;
   return image;
 }

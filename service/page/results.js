@@ -3,7 +3,7 @@
 const byId = (id) => document.getElementById(id);
 const STEPS = 1000;
 
-export const number = (value) => Number(value.toPrecision(4)).toString().replace("-", "−");
+export const number = (value) => value.toPrecision(4).replace("-", "−");
 export const percent = (share) => `${(100 * share).toFixed(0)} %`;
 export const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 

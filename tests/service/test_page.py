@@ -14,10 +14,14 @@ from tests.service.fakes import FakeEngine, as_engine, png
 from tests.service.running import running
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
-SWITCHES: Final = (
-    "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update "
-    "--disable-sync"
-).split()
+SWITCHES: Final = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 pytestmark = [
     pytest.mark.browser,
@@ -171,3 +175,21 @@ def test_more_images_than_a_request_may_hold_go_in_several(page: Page) -> None:
     score(page, *(picture(f"{row}.png", png("red")) for row in range(70)))
     assert len(sent) == 2
     expect(page.locator("#progress")).to_be_hidden()
+
+
+def test_a_key_is_asked_for_and_kept_for_this_tab(browser: Browser, tmp_path: Path) -> None:
+    engine = FakeEngine()
+    settings = Settings(data=tmp_path, encoders=engine.encoder_names())
+    app = create_app(settings, as_engine(engine))
+    with running(app, settings) as url:
+        _, token = app.state.services.keys.create("a", ("score", "manage"))
+        page = browser.new_page()
+        page.goto(url)
+        page.get_by_label("This server wants an API key").fill(token)
+        page.get_by_role("button", name="Use key").click()
+        expect(page.locator("#method option").first).to_be_attached()
+        expect(page.locator("#key-form")).to_be_hidden()
+        expect(page.locator("#problem")).to_be_hidden()
+        score(page, *PICTURES)
+        assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+        page.close()

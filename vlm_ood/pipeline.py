@@ -8,7 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vlm_ood.encoders.base import Encoder, Progress, run_ahead
+from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.errors import ImageError
 from vlm_ood.images import ImageLimits, load_image
 from vlm_ood.types import ImageFeatures
@@ -62,8 +62,8 @@ def encode_files(
             return error
 
     def usable() -> Iterator[UInt8[Tensor, "3 h w"]]:
-        ahead = 2 * (batch_size or encoder.batch_size)
-        for row, prepared in enumerate(run_ahead(prepare, files, workers=workers, ahead=ahead)):
+        prepared_files = encoder.prepare(prepare, files, batch_size=batch_size, workers=workers)
+        for row, prepared in enumerate(prepared_files):
             if isinstance(prepared, ImageError):
                 errors[row] = prepared
                 if progress is not None:

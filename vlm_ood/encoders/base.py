@@ -106,10 +106,23 @@ class Encoder(ABC):
             CapabilityError: this architecture has no patches or stages.
             VectorError: no pictures.
         """
-        pixels = run_ahead(self.preprocessing, images, workers=workers, ahead=2 * (batch_size or self.batch_size))
+        pixels = self.prepare(self.preprocessing, images, batch_size=batch_size, workers=workers)
         return ImageFeatures.concatenate(
             list(self.encode_batches(pixels, patches=patches, stages=stages, batch_size=batch_size, progress=progress))
         )
+
+    def prepare(
+        self, function: Callable[[A], B], items: Iterable[A], *, batch_size: int | None = None, workers: int = 4
+    ) -> Iterator[B]:
+        """`map` in threads, in order, for whatever comes before the network: decoding, preprocessing.
+
+        Beside a GPU it runs two batches ahead. On a CPU it does a batch at a time and rests during the forward pass: a
+        thread that takes a core from the network makes all its other cores wait, which cost 7 % of the speed, not 3 %.
+        """
+        size = batch_size or self.batch_size
+        if self.device.type != "cpu":
+            return run_ahead(function, items, workers=workers, ahead=2 * size)
+        return run_in_groups(function, items, workers=workers, size=size)
 
     def encode_batches(
         self,
@@ -142,6 +155,14 @@ class Encoder(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} d={self.dim} {self.device} {self.dtype}>"
+
+
+def run_in_groups(function: Callable[[A], B], items: Iterable[A], *, workers: int, size: int) -> Iterator[B]:
+    """`map` in threads, in order, `size` items at once and nothing between two groups."""
+    stream = iter(items)
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        while group := list(itertools.islice(stream, size)):
+            yield from list(pool.map(function, group))
 
 
 def run_ahead(function: Callable[[A], B], items: Iterable[A], *, workers: int, ahead: int) -> Iterator[B]:

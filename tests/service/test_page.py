@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Page, Request, Route, expect, sync_playwright
 
 from service.app import create_app
 from service.settings import Settings
@@ -53,7 +53,9 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     complaints: list[str] = []
 
     def listen(message: ConsoleMessage) -> None:
-        if message.type == "error" and "422" not in message.text:  # Chromium logs every refused request
+        if message.type == "error" and not re.search(
+            "status of (422|503)", message.text
+        ):  # Chromium logs every refused request
             complaints.append(message.text)
 
     def watch(request: Request) -> None:
@@ -193,3 +195,18 @@ def test_a_key_is_asked_for_and_kept_for_this_tab(browser: Browser, tmp_path: Pa
         score(page, *PICTURES)
         assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
         page.close()
+
+
+def test_a_busy_server_is_asked_again_when_it_said_so(page: Page) -> None:
+    busy = {"type": "urn:vlm-ood:problem:queue-full", "title": "The queue is full", "detail": "try again"}
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=503, headers={"Retry-After": "1"}, json=busy)
+
+    page.route("**/v1/score", refuse, times=1)
+    page.set_input_files("#files", PICTURES)
+    page.get_by_label("What belongs").fill("cat, rocket")
+    page.get_by_role("button", name="Score images").click()
+    expect(page.get_by_role("status")).to_have_text("The queue is full; trying again in 1 s")
+    expect(page.locator("#cards .card")).to_have_count(3)
+    expect(page.locator("#problem")).to_be_hidden()

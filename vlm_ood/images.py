@@ -20,7 +20,7 @@ from vlm_ood.errors import ImageError
 # Our own limit says it with the number; a filter inside `load_image` would race between decoding threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-Picture = Image.Image | UInt8[np.ndarray, "h w 3"]
+Picture = Image.Image | UInt8[np.ndarray, "_ _ 3"]
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES: Final = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")

@@ -386,6 +386,9 @@ async def test_every_device_has_a_worker_and_they_share_the_queue(
         return GatedEncoder(gate, name)
 
     engine = await start(settings_with(gate, device="auto", load=load))
+    async with asyncio.timeout(PATIENCE_S):
+        while engine._fleet.ready() < 2:  # the engine takes requests from its first worker on
+            await asyncio.sleep(0)
     gate.close()
     requests = []
     for content in shades(2):

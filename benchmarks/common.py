@@ -4,9 +4,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from safetensors.torch import save_file
@@ -25,19 +25,17 @@ def model_and_encoder(architecture: str) -> tuple[Any, Encoder]:
     return model.to(encoder.device, encoder.dtype), encoder
 
 
-def best_medians(sides: Sequence[Callable[[], object]], repeats: int, rounds: int) -> list[float]:
-    """Seconds of each side: the sides in turns, the median of the repeats, the best of the rounds.
+def in_turns(sides: Sequence[Callable[[], object]], turns: int) -> list[float]:
+    """Seconds of each side: the sides in turns, every second turn backwards, and of each the lower quartile.
 
-    Other work on the machine only ever slows a side down, so the best round is the nearest to the truth.
+    Other work on the machine only ever slows a side down, so the fast turns are nearest to the truth; the very fastest
+    is a matter of luck.
     """
-    medians: list[list[float]] = [[] for _ in sides]
-    for _ in range(rounds):
-        seconds: list[list[float]] = [[] for _ in sides]
-        for _ in range(repeats):
-            for row, side in enumerate(sides):
-                start = time.perf_counter()
-                side()
-                seconds[row].append(time.perf_counter() - start)
-        for row, taken in enumerate(seconds):
-            medians[row].append(median(taken))
-    return [min(taken) for taken in medians]
+    seconds: list[list[float]] = [[] for _ in sides]
+    for turn in range(turns):
+        order = range(len(sides)) if turn % 2 == 0 else reversed(range(len(sides)))
+        for row in order:
+            start = time.perf_counter()
+            sides[row]()
+            seconds[row].append(time.perf_counter() - start)
+    return [float(np.quantile(taken, 0.25)) for taken in seconds]

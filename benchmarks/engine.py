@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import vlm_ood as vo
-from benchmarks.common import best_medians
+from benchmarks.common import in_turns
 from service.engine import Engine, EngineSettings
 from vlm_ood.encoders import Encoder
 from vlm_ood.images import find_images, load_image
@@ -78,7 +78,7 @@ def main(
     height: int = 480,
     folder: Path | None = None,
     singles: int = 100,
-    rounds: int = 3,
+    turns: int = 6,
 ) -> None:
     """Print images a second and the latency of one image, with their ratios."""
     bare = vo.load_encoder(encoder)
@@ -92,9 +92,9 @@ def main(
             lambda: decode_and_encode(bare, contents, bare.batch_size),
             lambda: runner.run(ask(engine, encoder, contents, clients)),
         )
-        seconds = best_medians(sides, repeats=1, rounds=rounds)
+        seconds = in_turns(sides, turns)
         ones = [contents[row % images] for row in range(singles)]
-        latencies = in_turns(
+        latencies = alone(
             [
                 lambda content: decode_and_encode(bare, [content], 1),
                 lambda content: runner.run(ask(engine, encoder, [content], 1)),
@@ -112,7 +112,7 @@ async def started(settings: EngineSettings) -> Engine:
     return engine
 
 
-def in_turns(sides: Sequence[Callable[[bytes], None]], contents: Sequence[bytes]) -> list[list[float]]:
+def alone(sides: Sequence[Callable[[bytes], None]], contents: Sequence[bytes]) -> list[list[float]]:
     """Seconds of each side for each file alone, the sides one after the other on every file."""
     seconds: list[list[float]] = [[] for _ in sides]
     for content in contents:

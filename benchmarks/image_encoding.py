@@ -1,6 +1,6 @@
 """What encoding pictures costs beyond the forward pass: `encode_images` against the network on ready tensors.
 
-    python -m benchmarks.image_encoding --architecture ViT-B-32 --images 64
+    python -m benchmarks.image_encoding --architecture ViT-B-32 --images 32
 
 The network's side is open_clip's own `encode_image` on tensors that are resized, scaled and normalised already; ours
 starts from decoded pictures. Both take the same batches.
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.common import best_medians, model_and_encoder
+from benchmarks.common import in_turns, model_and_encoder
 
 
 def pictures(count: int, width: int, height: int) -> list[Image.Image]:
@@ -34,13 +34,12 @@ def bare_forward(model: Any, batches: Sequence[Tensor]) -> Tensor:
 
 def main(
     architecture: str = "ViT-B-32",
-    images: int = 64,
+    images: int = 32,
     width: int = 640,
     height: int = 480,
     batch_size: int = 0,
     patches: bool = False,
-    repeats: int = 3,
-    rounds: int = 3,
+    turns: int = 30,
 ) -> None:
     """Print images a second of the network and of `encode_images`, and their ratio."""
     model, encoder = model_and_encoder(architecture)
@@ -56,7 +55,7 @@ def main(
         return encoder.encode_images(given, batch_size=size, patches=patches).pooled.cpu()
 
     difference = float((bare().float() - ours()).abs().max())
-    bare_s, ours_s = best_medians([bare, ours], repeats, rounds)
+    bare_s, ours_s = in_turns([bare, ours], turns)
     label = "encode_images with patches" if patches else "encode_images"
     title = f"{architecture} on {encoder.device}, {images} pictures of {width}x{height} in batches of {size}"
     table = Table("", "images/s", "ratio", title=title)

@@ -24,7 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import vlm_ood as vo
-from benchmarks.common import best_medians, model_and_encoder
+from benchmarks.common import in_turns, model_and_encoder
 from benchmarks.text_encoding import full_context
 from vlm_ood.encoders import Encoder
 from vlm_ood.lexicons import Lexicon, wordnet
@@ -55,22 +55,19 @@ def lexicon(encoder: str = "embedded", recipe: str = "neglabel", corpus: str = "
 
 
 @app.command()
-def text(
-    architecture: str = "ViT-B-32", words: int = 192, batch_size: int = 32, repeats: int = 2, rounds: int = 1
-) -> None:
+def text(architecture: str = "ViT-B-32", words: int = 192, batch_size: int = 32, turns: int = 2) -> None:
     """Encode words spread over the lexicon, on one core."""
     torch.set_num_threads(1)
     model, encoder = model_and_encoder(architecture)
     tokenizer = open_clip.get_tokenizer(architecture)
     entries = wordnet("paper").entries("noun")
     prompts = [f"the nice {word}" for word, _ in entries[:: len(entries) // words][:words]]
-    padded_s, ours_s = best_medians(
+    padded_s, ours_s = in_turns(
         [
             lambda: full_context(model, tokenizer, prompts, batch_size, encoder.device),
             lambda: encoder.encode_text(prompts, batch_size=batch_size).cpu(),
         ],
-        repeats,
-        rounds,
+        turns,
     )
     console.print(
         f"{len(prompts)} words: padded {len(prompts) / padded_s:.1f}/s, ours {len(prompts) / ours_s:.1f}/s, "
@@ -79,7 +76,7 @@ def text(
 
 
 @app.command()
-def scoring(encoder: str = "random:ViT-B-32", negatives: int = 10_000, images: int = 8, repeats: int = 5) -> None:
+def scoring(encoder: str = "random:ViT-B-32", negatives: int = 10_000, images: int = 8, turns: int = 10) -> None:
     """Time the encoding of a batch of images and NegLabel's score of it, each on one core: threads would wait."""
     torch.set_num_threads(1)
     loaded = vo.load_encoder(encoder)
@@ -92,8 +89,8 @@ def scoring(encoder: str = "random:ViT-B-32", negatives: int = 10_000, images: i
     size = loaded.preprocessing.height, loaded.preprocessing.width
     pixels = torch.randint(0, 256, (images, 3, *size), generator=draw, dtype=torch.uint8)
     features = loaded.encode_pixels(pixels)
-    encode_s, score_s = best_medians(
-        [lambda: loaded.encode_pixels(pixels).pooled.cpu(), lambda: fitted.score(features).cpu()], repeats, 2
+    encode_s, score_s = in_turns(
+        [lambda: loaded.encode_pixels(pixels).pooled.cpu(), lambda: fitted.score(features).cpu()], turns
     )
     console.print(
         f"{encoder}, {images} images: encoding {1e3 * encode_s / images:.2f} ms an image, "

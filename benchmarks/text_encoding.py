@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.common import best_medians, model_and_encoder
+from benchmarks.common import in_turns, model_and_encoder
 
 
 def full_context(model: Any, tokenizer: Any, prompts: Sequence[str], batch_size: int, device: torch.device) -> Tensor:
@@ -26,9 +26,7 @@ def full_context(model: Any, tokenizer: Any, prompts: Sequence[str], batch_size:
         return torch.cat(parts).cpu()
 
 
-def main(
-    architecture: str = "ViT-B-32", prompts: int = 128, batch_size: int = 128, repeats: int = 3, rounds: int = 2
-) -> None:
+def main(architecture: str = "ViT-B-32", prompts: int = 128, batch_size: int = 128, turns: int = 6) -> None:
     """Print prompts a second with and without the cut, their ratio and the largest difference of the vectors."""
     model, encoder = model_and_encoder(architecture)
     tokenizer = open_clip.get_tokenizer(architecture)
@@ -42,7 +40,7 @@ def main(
         return encoder.encode_text(sentences, batch_size=batch_size).cpu()
 
     difference = float((full() - cut()).abs().max())
-    full_s, cut_s = best_medians([full, cut], repeats, rounds)
+    full_s, cut_s = in_turns([full, cut], turns)
     table = Table("", "prompts/s", "ratio", title=f"{architecture} on {encoder.device}, {prompts} class-name prompts")
     table.add_row("full context", f"{prompts / full_s:.1f}", "1.0")
     table.add_row("cut at the longest end-of-text", f"{prompts / cut_s:.1f}", f"{full_s / cut_s:.1f}")

@@ -27,6 +27,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self._package = package
         self._classes: dict[str, type[T]] = {}
+        self._adapters: dict[str, TypeAdapter[Any]] = {}
 
     def register(self, name: str) -> Callable[[C], C]:
         """Decorate a dataclass to give it a name; a taken name is an error."""
@@ -68,9 +69,10 @@ class Registry(Generic[T]):
             UnknownNameError: for the name.
             ParameterError: for a parameter that is unknown or out of range.
         """
-        cls = self.get(name)
+        adapter = self._adapter(name)
         try:
-            return TypeAdapter(cls).validate_python(parameters)
+            instance: T = adapter.validate_python(parameters)
+            return instance
         except ValidationError as error:
             known = ", ".join(self.schema(name).get("properties", {})) or "none"
             wrong = "; ".join(
@@ -81,8 +83,16 @@ class Registry(Generic[T]):
 
     def schema(self, name: str) -> dict[str, Any]:
         """The JSON schema of the hyper-parameters."""
-        return TypeAdapter(self.get(name)).json_schema()
+        schema: dict[str, Any] = self._adapter(name).json_schema()
+        return schema
 
     def parameters(self, instance: T) -> dict[str, Any]:
         """The hyper-parameters of an instance, as plain values."""
         return asdict(instance)  # type: ignore[call-overload, no-any-return]
+
+    def _adapter(self, name: str) -> Any:
+        """Kept: building one takes longer than the rest of what a server does for a request."""
+        cls = self.get(name)
+        if name not in self._adapters:
+            self._adapters[name] = TypeAdapter(cls)
+        return self._adapters[name]

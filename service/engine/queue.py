@@ -12,7 +12,9 @@ from service.engine.errors import DeadlineExceeded
 from service.engine.items import AnyItem, Batch, BatchKey, Reason
 from vlm_ood.errors import VlmOodError
 
-Busy = Callable[[], bool]
+FreeIn = Callable[[], float]
+
+LEAD_S = 0.005  # what it takes to hand a batch to a worker
 
 
 class FairQueue:
@@ -27,7 +29,7 @@ class FairQueue:
     def __init__(self, max_wait_s: float = 0.0) -> None:
         self._max_wait_s = max_wait_s
         self._lanes: OrderedDict[object, deque[AnyItem]] = OrderedDict()
-        self._takers: list[Busy] = []
+        self._takers: list[FreeIn] = []
         self._arrived = asyncio.Event()
 
     def put(self, item: AnyItem) -> None:
@@ -43,26 +45,33 @@ class FairQueue:
             self._lanes.move_to_end(item.lane, last=False)
         self._arrived.set()
 
-    async def take(self, busy: Busy = lambda: False) -> Batch:
+    async def take(self, free_in_s: FreeIn = lambda: 0.0) -> Batch:
         """The next batch; waits for one.
 
+        A worker that has a batch may ask for the next one ahead. It gets a full one at once; one that isn't full grows
+        until the worker is about to be free, since a batch formed early would leave out whoever comes meanwhile.
+
         Args:
-            busy: whether the worker has a batch already and wants another one ahead; those without come first.
+            free_in_s: seconds until the worker can begin; of those who ask, the one who can begin first is served.
         """
-        self._takers.append(busy)
+        self._takers.append(free_in_s)
         try:
             while True:
                 self._arrived.clear()
-                chosen = [] if busy() and self._someone_is_free() else self._choose()
-                hold_s = self._hold_s(chosen)
+                chosen = self._choose() if self._is_first(free_in_s) else []
+                hold_s = self._hold_s(chosen, free_in_s())
                 if hold_s <= 0:
                     return self._remove(chosen)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(hold_s if chosen else None):
                         await self._arrived.wait()
         finally:
-            self._takers.remove(busy)
+            self._takers.remove(free_in_s)
             self._arrived.set()  # whoever stood back for this one looks again
+
+    def look_again(self) -> None:
+        """A worker is free sooner than it said."""
+        self._arrived.set()
 
     def oldest_wait_s(self) -> float:
         """Since the first of the waiting items came."""
@@ -78,8 +87,8 @@ class FairQueue:
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
 
-    def _someone_is_free(self) -> bool:
-        return any(not busy() for busy in self._takers)
+    def _is_first(self, taker: FreeIn) -> bool:
+        return min(self._takers, key=lambda free_in_s: free_in_s()) is taker
 
     def _choose(self) -> list[AnyItem]:
         """The batch as it would be now: the first lane's key, one item of each lane in turn."""
@@ -91,13 +100,13 @@ class FairQueue:
             return [first[0]]
         return _fill(first[0].key, [lane for lane in self._lanes.values() if lane[0].key == first[0].key])
 
-    def _hold_s(self, chosen: list[AnyItem]) -> float:
+    def _hold_s(self, chosen: list[AnyItem], free_in_s: float) -> float:
         if not chosen:
             return math.inf
         if chosen[0].alone or _is_full(chosen):
             return 0.0
         oldest = min(item.enqueued for item in chosen)
-        return oldest + self._max_wait_s - time.monotonic()
+        return max(oldest + self._max_wait_s - time.monotonic(), free_in_s - LEAD_S)
 
     def _remove(self, chosen: list[AnyItem]) -> Batch:
         taken = set(chosen)

@@ -1,7 +1,8 @@
-"""Keeps one worker alive and fed: one batch runs, one waits behind it, the next is formed when the first is done."""
+"""Keeps one worker alive and fed: one batch runs, the next waits behind it, formed as late as keeps the worker busy."""
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from vlm_ood.types import ImageFeatures
 
 AT_ONCE = 2
 RETRY_S = 1.0
+AT_LEAST_S = 1e-6
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class Supervisor:
         self._loaded: dict[str, Loaded] = {}
         self._loads: SingleFlight[str, Loaded] = SingleFlight(abandon=False)
         self._outstanding: deque[Batch] = deque()
+        self._since = 0.0
         self._failures = 0
         self.ready = asyncio.Event()
         self.settled = asyncio.Event()
@@ -133,7 +136,9 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             while True:
                 await places.acquire()
-                batch = await self._queue.take(lambda: bool(self._outstanding))
+                batch = await self._queue.take(self._free_in_s)
+                if not self._outstanding:
+                    self._since = time.monotonic()
                 self._outstanding.append(batch)
                 group.create_task(self._execute(worker, batch, places))
 
@@ -154,7 +159,17 @@ class Supervisor:
         else:
             self._learn(batch, seconds)
         self._outstanding.remove(batch)
+        self._since = time.monotonic()
         places.release()
+        self._queue.look_again()
+
+    def _free_in_s(self) -> float:
+        """Until the batch that runs is done, as predicted; never nothing, since it isn't done."""
+        if not self._outstanding:
+            return 0.0
+        key, cost = self._outstanding[0].key, self._outstanding[0].cost
+        predicted_s = self._latency[key.encoder, key.kind].predict(cost, key.max_cost)
+        return max(AT_LEAST_S, self._since + predicted_s - time.monotonic())
 
     def _learn(self, batch: Batch, seconds: float) -> None:
         self._failures = 0

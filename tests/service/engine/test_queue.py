@@ -1,10 +1,11 @@
 import asyncio
+import time
 
 import pytest
 
 from service.engine import DeadlineExceeded
-from service.engine.items import AnyItem, BatchKey
-from service.engine.queue import FairQueue
+from service.engine.items import AnyItem, Batch, BatchKey
+from service.engine.queue import LEAD_S, FairQueue
 from tests.service.engine.stand_ins import item
 
 KEY = BatchKey("fake", "images", 4)
@@ -119,14 +120,48 @@ async def test_with_a_wait_a_batch_goes_when_the_wait_is_over() -> None:
     assert (await queue.take()).reason == "wait_elapsed"
 
 
-async def test_a_free_worker_comes_before_one_that_wants_a_batch_ahead() -> None:
+async def test_who_can_begin_first_is_served_first() -> None:
     queue = FairQueue()
-    ahead = asyncio.create_task(queue.take(lambda: True))
-    free = asyncio.create_task(queue.take(lambda: False))
+    later = asyncio.create_task(queue.take(lambda: 60.0))
+    sooner = asyncio.create_task(queue.take(lambda: 30.0))
+    free = asyncio.create_task(queue.take())
+    done: set[asyncio.Task[Batch]] = set()
     await asyncio.sleep(0)
-    fill(queue, *(item("a", KEY) for _ in range(5)))
-    assert len((await free).items) == 4
-    assert len((await ahead).items) == 1
+    for next_one in (free, sooner, later):
+        fill(queue, *(item("a", KEY) for _ in range(KEY.max_cost)))
+        await asyncio.wait({free, sooner, later} - done, return_when=asyncio.FIRST_COMPLETED)
+        done.add(next_one)
+        assert {task for task in (free, sooner, later) if task.done()} == done
+
+
+async def test_a_batch_ahead_grows_while_the_worker_is_busy() -> None:
+    queue = FairQueue()
+    ahead = asyncio.create_task(queue.take(lambda: 60.0))
+    for _ in range(KEY.max_cost):
+        await asyncio.sleep(0)
+        assert not ahead.done()
+        queue.put(item("a", KEY))
+    assert (await asyncio.wait_for(ahead, 5)).reason == "full"
+
+
+async def test_a_batch_ahead_goes_when_the_worker_is_about_to_be_free() -> None:
+    queue = FairQueue()
+    free_at = time.monotonic() + 0.02
+    queue.put(item("a", KEY))
+    assert len((await queue.take(lambda: free_at - time.monotonic())).items) == 1
+    assert free_at - LEAD_S <= time.monotonic()
+
+
+async def test_a_worker_that_is_done_sooner_does_not_wait_for_the_prediction() -> None:
+    queue = FairQueue()
+    free_in_s = 60.0
+    ahead = asyncio.create_task(queue.take(lambda: free_in_s))
+    queue.put(item("a", KEY))
+    await asyncio.sleep(0)
+    assert not ahead.done()
+    free_in_s = 0.0
+    queue.look_again()
+    assert len((await asyncio.wait_for(ahead, 5)).items) == 1
 
 
 async def test_two_workers_share_one_queue() -> None:

@@ -44,7 +44,7 @@ class Calibrator:
             StorageError: no room; the old one still is.
         """
         encoded = await self.scorer.encode(uploads, prepared, Timings())
-        if encoded.features is None:
+        if not encoded.found:
             raise ImageError(f"none of the {len(uploads)} images could be used: {next(iter(encoded.errors.values()))}")
         before = await self.read(row) if options.append else None
         calibration = await in_thread(self.threads, lambda: _calibrated(prepared, encoded, options, before))
@@ -67,9 +67,8 @@ class Calibrator:
 def _calibrated(
     prepared: Prepared, encoded: Encoded, options: CalibrationOptions, before: Calibration | None
 ) -> Calibration:
-    assert encoded.features is not None  # noqa: S101 the caller looked
     with torch.inference_mode():
-        scores = prepared.fitted.score(encoded.features).double().cpu().numpy()
+        scores = prepared.fitted.score(encoded.features()).double().cpu().numpy()
     if before is not None:
         before.check(prepared.fitted.digest)
         scores = np.concatenate([before.scores, scores])

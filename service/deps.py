@@ -1,4 +1,4 @@
-"""What routes ask for, in words."""
+"""What routes ask for, in words. All of it is async: FastAPI gives each plain function a hop to a thread."""
 
 from typing import Annotated, cast
 
@@ -22,7 +22,7 @@ from service.wire.score import (
 bearer = HTTPBearer(auto_error=False, description="A key made by `vlm-ood keys create`.")
 
 
-def the_services(request: Request) -> Services:
+async def the_services(request: Request) -> Services:
     """Of this application."""
     return cast(Services, request.app.state.services)
 
@@ -30,7 +30,7 @@ def the_services(request: Request) -> Services:
 TheServices = Annotated[Services, Depends(the_services)]
 
 
-def the_caller(request: Request, needed: SecurityScopes, _: Annotated[object, Depends(bearer)]) -> Principal:
+async def the_caller(request: Request, needed: SecurityScopes, _: Annotated[object, Depends(bearer)]) -> Principal:
     """Who calls, if that is allowed to; the middleware has found out who it is.
 
     Raises:

@@ -30,14 +30,16 @@ class Encoded:
     """Uploads after the network.
 
     Args:
-        rows: which of them have features, in order.
-        features: of those.
+        found: {row: its features}, in order.
         errors: {row: why it has none}.
     """
 
-    rows: list[int]
-    features: ImageFeatures | None
+    found: dict[int, ImageFeatures]
     errors: dict[int, VlmOodError]
+
+    def features(self) -> ImageFeatures:
+        """Of all that have some, as one; for a thread, since the event loop does no arithmetic."""
+        return ImageFeatures.concatenate(list(self.found.values()))
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,7 @@ class Scorer:
                     found[row] = result
                 else:
                     errors[row] = result
-        features = ImageFeatures.concatenate(list(found.values())) if found else None
-        return Encoded(list(found), features, errors)
+        return Encoded(found, errors)
 
     async def score(
         self,
@@ -93,15 +94,15 @@ class Scorer:
         encoded = await self.encode(uploads, prepared, timings)
         answers = {row: failure(row, uploads[row], error) for row, error in encoded.errors.items()}
         started = time.perf_counter()
-        if encoded.features is not None:
+        if encoded.found:
             results = await in_thread(self.threads, lambda: _judged(encoded, uploads, prepared, options, calibration))
-            answers |= {row: _answer(row, result) for row, result in zip(encoded.rows, results, strict=True)}
+            answers |= {row: _answer(row, result) for row, result in zip(encoded.found, results, strict=True)}
         seconds = time.perf_counter() - started
         self._count(encoded, seconds)
         return [answers[row] for row in range(len(uploads))], seconds
 
     def _count(self, encoded: Encoded, seconds: float) -> None:
-        self.metrics.images.labels("scored").inc(len(encoded.rows))
+        self.metrics.images.labels("scored").inc(len(encoded.found))
         self.metrics.judge_seconds.observe(seconds)
         for error in encoded.errors.values():
             self.metrics.images.labels(kind_of(error).slug).inc()
@@ -128,12 +129,11 @@ def _judged(
     options: AnswerOptions,
     calibration: Calibration | None,
 ) -> list[ImageResult]:
-    assert encoded.features is not None  # noqa: S101 the caller looked
     with torch.inference_mode():
         results = judge(
             prepared.fitted,
-            [uploads[row].name for row in encoded.rows],
-            encoded.features,
+            [uploads[row].name for row in encoded.found],
+            encoded.features(),
             calibration=calibration,
             top=options.top,
             scale=prepared.encoder.scale,

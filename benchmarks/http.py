@@ -1,9 +1,9 @@
 """What HTTP costs beyond the network: images a second and the latency of a request, against the bare encoder.
 
-    python -m benchmarks.http --seconds 120
+    python -m benchmarks.http --seconds 240
 
 The server is a process of its own on loopback; the bare encoder runs here, on the same cores, while the server idles.
-They take turns of a few seconds. Every JPEG that is sent differs from every other, so that no cache helps.
+They take turns of 20 seconds. Every JPEG that is sent differs from every other, so that no cache helps.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from vlm_ood.encoders import Encoder
 from vlm_ood.images import load_image
 
 CLASSES = ["cat", "dog", "car", "ship", "bird"]
-TURN_S = 10.0
+TURN_S = 20.0
 HEAD = (
     b"POST /v1/score HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     b"Content-Type: multipart/form-data; boundary=bound\r\nContent-Length: %d\r\n\r\n"
@@ -46,7 +46,7 @@ class Rates:
 
 def main(
     encoder: str = "random:ViT-B-32",
-    seconds: float = 120.0,
+    seconds: float = 240.0,
     clients: int = 32,
     width: int = 640,
     height: int = 480,

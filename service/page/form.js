@@ -2,6 +2,8 @@
 
 import { call } from "/page/api.js";
 
+const OWN_WORDS = "your own words";
+
 const byId = (id) => document.getElementById(id);
 const catalogue = {};
 
@@ -19,8 +21,8 @@ export async function loadCatalogue() {
 
 /** Only when a method needs them: the server may take seconds to read them. */
 async function loadLexicons() {
-  catalogue.lexicons ??= (await call("/v1/lexicons")).lexicons;
-  fill("lexicon", catalogue.lexicons, catalogue.lexicons[0]?.name);
+  catalogue.lexicons ??= [...(await call("/v1/lexicons")).lexicons, { name: OWN_WORDS }];
+  fill("lexicon", catalogue.lexicons, catalogue.lexicons[0].name);
 }
 
 function fill(id, entries, chosen) {
@@ -45,25 +47,35 @@ export async function explain() {
     ? "This encoder is not CLIP: it comes with the package and sees what resembles ImageNet’s classes. For real work, serve a CLIP checkpoint."
     : "";
   if (!byId("lexicon-field").hidden) await loadLexicons();
+  const own = byId("lexicon").value === OWN_WORDS;
+  byId("words-field").hidden = byId("lexicon-field").hidden || !own;
+  byId("lexicon-hint").hidden = own;
 }
 
 /** The detector of the fields, as the API takes it. */
 export function detector() {
   const { needs } = selected("methods", "method");
   return {
-    classes: classNames(byId("classes").value),
+    classes: names(byId("classes").value),
     method: byId("method").value,
     encoder: byId("encoder").value,
     templates: byId("templates").value,
-    ...(needs.includes("negatives") && { negatives: byId("lexicon").value ? { lexicon: byId("lexicon").value } : {} }),
+    ...(needs.includes("negatives") && { negatives: negatives(byId("lexicon").value) }),
     ...(needs.includes("no") && { no_templates: byId("no-templates").value }),
   };
 }
 
-const classNames = (text) => [...new Set(text.split(/[,\n]/).map((name) => name.trim()).filter(Boolean))];
+/** Of a lexicon the share least like the classes, of one's own words all. */
+function negatives(lexicon) {
+  if (lexicon === OWN_WORDS) return { words: names(byId("words").value), keep: 1 };
+  return lexicon ? { lexicon } : {};
+}
+
+const names = (text) => [...new Set(text.split(/[,\n]/).map((name) => name.trim()).filter(Boolean))];
 
 /** What is missing before anything can be asked, in words; "" when nothing is. */
-export function missing({ classes, method }) {
+export function missing({ classes, method, negatives }) {
   const least = catalogue.methods.find(({ name }) => name === method).min_classes;
-  return classes.length < least ? `Name at least ${least === 1 ? "one class" : `${least} classes`} that belong.` : "";
+  if (classes.length < least) return `Name at least ${least === 1 ? "one class" : `${least} classes`} that belong.`;
+  return negatives?.words?.length === 0 ? "Give at least one word for what doesn’t belong." : "";
 }

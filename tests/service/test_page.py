@@ -97,6 +97,29 @@ def test_a_broken_file_has_its_error_on_its_own_card(page: Page) -> None:
     expect(page.locator("#problem")).to_be_hidden()
 
 
+def test_negative_words_say_what_pulled_an_image_out(page: Page) -> None:
+    page.get_by_label("Method").select_option("neglabel")
+    page.get_by_label("Words that don’t belong are mined from").select_option("your own words")
+    page.set_input_files("#files", PICTURES)
+    page.get_by_label("What belongs").fill("red, blue")
+    page.get_by_role("button", name="Score images").click()
+    expect(page.locator("#problem-detail")).to_have_text("Give at least one word for what doesn’t belong.")
+    page.get_by_label("Words for what doesn’t belong").fill("lime, yellow")
+    page.get_by_role("button", name="Score images").click()
+    expect(page.locator("#cards .card")).to_have_count(3)
+    first = page.locator("#cards .card").first
+    expect(first.get_by_role("heading")).to_have_text("green.png")
+    expect(first.locator(".against")).to_be_visible()
+    expect(first.locator(".negatives")).to_contain_text("lime")
+
+
+def test_sentences_that_deny_a_class(page: Page) -> None:
+    page.get_by_label("Method").select_option("clipn")
+    expect(page.get_by_label("Sentences that deny a class")).to_be_visible()
+    score(page, *PICTURES)
+    expect(page.locator(".card .score")).to_have_count(3)
+
+
 def test_dragging_the_threshold_flips_decisions(page: Page) -> None:
     score(page, *PICTURES)
     expect(page.locator(".badge")).to_have_text(["undecided"] * 3)

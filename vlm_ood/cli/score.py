@@ -112,7 +112,7 @@ def print_table(results: "Sequence[ImageResult]", facts: Mapping[str, str], note
     table.add_column("nearest classes", overflow="fold")
     negatives = any(result.negatives for result in results)
     if negatives:
-        table.add_column("pulled out by", overflow="fold")
+        table.add_column("nearest words for other things", overflow="fold")
     for result in results:
         if result.error:
             table.add_row(escape(result.image), "", "[yellow]error[/]", *([""] * calibrated), escape(result.error))

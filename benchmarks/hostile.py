@@ -107,7 +107,7 @@ async def ready(url: str) -> None:
 
 
 @contextmanager
-def server(encoder: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+def server(encoder: str, **variables: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """A server of its own on a free port, stopped by SIGTERM."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -119,6 +119,7 @@ def server(encoder: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
             "VLM_OOD_ENCODERS": encoder,
             "VLM_OOD_DEADLINE_S": "60",
             "VLM_OOD_LOG_LEVEL": "error",
+            **variables,
         }
         process = subprocess.Popen([sys.executable, "-m", "service"], env=environment)
         try:

@@ -27,6 +27,7 @@ WORDS = ("red", "green", "small", "old", "wooden", "metal", "striped", "wet", "r
 THINGS = ("cat", "dog", "car", "ship", "bird", "chair", "cup", "tree", "shoe", "clock", "bottle", "bridge")
 METHODS = ("mcm", "max_cosine")
 BATCHES = (1, 1, 1, 2, 8)
+FULL_SOON = 4 * 2**20  # bytes: a cache that fills looks like a leak until it is full
 PATIENT = Retries(attempts=100, total_s=1200)  # a list of a thousand names takes a while to encode
 
 Row = tuple[str, int, float, float]  # when, images or lists so far, MiB of the server, MiB of its workers
@@ -41,7 +42,7 @@ def main(
     every_s: Annotated[float, typer.Option(help="Between two lines of the table.")] = 60.0,
 ) -> None:
     """Print resident sizes while the traffic lasts."""
-    with server(encoder) as (url, process):
+    with server(encoder, VLM_OOD_IMAGE_CACHE_BYTES=str(FULL_SOON)) as (url, process):
         asyncio.run(ready(url))
         if class_lists:
             rows = asyncio.run(many_lists(url, process.pid, class_lists, names))

@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     drain_s: Seconds = 30.0
     judge_threads: Count = 2
     detector_cache_bytes: Count = 256 * MIB
+    image_cache_bytes: Annotated[int, Ge(0)] = 64 * MIB  # features of pictures seen before; 0 keeps none
     prepare_wait_s: Seconds = 10.0  # how long a request waits for its detector
     prepare_limit_s: Seconds = 1800.0
 
@@ -127,5 +128,6 @@ class Settings(BaseSettings):
             max_queue_bytes=self.max_queue_bytes,
             deadline_s=self.deadline_s,
             drain_s=self.drain_s,
+            image_cache_bytes=self.image_cache_bytes,
             image_limits=ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels),
         )

@@ -16,7 +16,7 @@ from service.engine.records import EncodedImage, EncoderInfo, Timings
 from vlm_ood.errors import CapabilityError, VlmOodError
 from vlm_ood.types import ImageFeatures
 
-RECORD_BYTES = 1024  # of Python objects around the vectors
+RECORD_BYTES = 2048  # of Python objects around the vectors
 
 CacheKey = tuple[str, str, bool]  # encoder's digest, file's SHA-256, patches
 

@@ -114,7 +114,7 @@ def least_similar(
     bound, seen = float("inf"), 0
     for chunk in chunks:
         vectors = chunk.to(classes.device)
-        affinity, nearest = affinities(vectors, classes, quantile)
+        affinity, nearest = affinities(vectors, classes, quantile, bound)
         positions = torch.arange(seen, seen + len(chunk), device=classes.device)
         seen += len(chunk)
         held.append(Kept(positions, affinity, vectors)[(nearest <= max_cosine) & (affinity <= bound)])
@@ -137,15 +137,31 @@ def _lowest(pool: Kept, count: int) -> tuple[Kept, float]:
 
 
 def affinities(
-    candidates: Float[Tensor, "m d"], classes: Float[Tensor, "c d"], quantile: float
+    candidates: Float[Tensor, "m d"],
+    classes: Float[Tensor, "c d"],
+    quantile: float,
+    bound: float = float("inf"),
 ) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
-    """Each candidate's quantile and maximum over its cosines to the classes."""
+    """Each candidate's quantile and maximum over its cosines to the classes; infinite where the quantile is above."""
     rows = max(1, COSINES_AT_ONCE // len(classes))
     parts = [
-        _upper_quantile(candidates[start : start + rows] @ classes.T, quantile)
+        _up_to(candidates[start : start + rows] @ classes.T, quantile, bound)
         for start in range(0, max(1, len(candidates)), rows)
     ]
     return torch.cat([value for value, _ in parts]), torch.cat([largest for _, largest in parts])
+
+
+def _up_to(
+    cosine: Float[Tensor, "m c"], quantile: float, bound: float
+) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
+    """`_upper_quantile` of the rows where it may be at most `bound`: counting is cheaper than sorting."""
+    if bound == float("inf"):
+        return _upper_quantile(cosine, quantile)
+    above = cosine.shape[1] - floor(quantile * (cosine.shape[1] - 1))
+    low = (cosine > bound).sum(dim=1) < above
+    value, largest = cosine.new_full((2, len(cosine)), float("inf"))
+    value[low], largest[low] = _upper_quantile(cosine[low], quantile)
+    return value, largest
 
 
 def _upper_quantile(cosine: Float[Tensor, "m c"], quantile: float) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:

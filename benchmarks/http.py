@@ -60,7 +60,7 @@ def main(
     with server(encoder) as (url, _), asyncio.Runner() as runner:
         runner.run(ready(url))
         runner.run(saturate(url, distinct, clients, 1.0))
-        latencies = in_turns(url, bare, distinct, singles)
+        latencies = alone(url, bare, distinct, singles)
         rates = Rates()
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
@@ -124,7 +124,7 @@ async def read_answer(reader: asyncio.StreamReader) -> bytes:
     return body
 
 
-def in_turns(url: str, bare: Encoder, contents: Iterator[bytes], singles: int) -> list[list[float]]:
+def alone(url: str, bare: Encoder, contents: Iterator[bytes], singles: int) -> list[list[float]]:
     """Seconds of decoding and encoding one picture here, and of one request when nothing else asks."""
     sides: list[list[float]] = [[], []]
     with httpx.Client(base_url=url, timeout=120) as http:

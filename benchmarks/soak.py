@@ -87,8 +87,8 @@ async def one_request(http: AsyncClient, random: Random, pictures: Iterator[byte
     broken = random.random() < 0.05
     if broken:
         files[-1] = files[-1][: random.randrange(1, 2000)]
-    classes = random.sample(THINGS, random.choice((3, 6, 9)))
-    answer = await http.score(files, classes=sorted(classes), method=random.choice(METHODS))
+    classes = THINGS[: random.choice((3, 6, 9))]
+    answer = await http.score(files, classes=classes, method=random.choice(METHODS))
     assert [result.error is not None for result in answer.results] == [False] * (len(files) - broken) + [True] * broken
     done.update(requests=1, scored=len(files) - broken, refused=int(broken))
 

@@ -10,7 +10,7 @@ from vlm_ood.types import ImageFeatures
 
 Decision = Literal["in", "out"]
 
-UNCALIBRATED = "no calibration: a threshold needs scores of images that belong (vlm-ood calibrate)"
+UNCALIBRATED = "no calibration: a threshold needs scores of images that belong"
 
 
 @dataclass(frozen=True)

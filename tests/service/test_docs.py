@@ -1,12 +1,15 @@
-"""The commands and claims of docs/api.md and docs/operations.md are true."""
+"""The commands of the README and the commands and claims of docs/api.md and docs/operations.md are true."""
 
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import vlm_ood as vo
 from service.app import create_app
 from service.errors import INVALID, KINDS
 from service.security.access import OPEN_PATHS
@@ -14,7 +17,9 @@ from service.settings import Settings
 from tests.conftest import ROOT
 from tests.service.fakes import FakeEngine, as_engine, png
 from tests.service.running import running
+from vlm_ood.vectors import save_bank, save_features
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 
@@ -38,6 +43,40 @@ def test_every_command_of_the_tour_is_answered(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr
     assert ran.stdout.count('"results"') == 3
     assert re.search(r'"decision":"(in|out)"', ran.stdout)
+
+
+ELSEWHERE = ("vlm-ood serve", "vlm-ood mine", "ViT-B-16/openai")  # runs for ever, for minutes, with a hub
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
+    shown = re.findall(r"^ {4}((?:vlm-ood|curl) .*)$", README, re.MULTILINE)
+    commands = "\n".join(line for line in shown if not any(each in line for each in ELSEWHERE))
+    for folder, colours in {"photos": ("red", "lime"), "known": ("red", "blue"), "street": ("lime", "white")}.items():
+        (tmp_path / folder).mkdir()
+        for colour in colours:
+            (tmp_path / folder / f"{colour}.png").write_bytes(png(colour))
+    (tmp_path / "cat.png").write_bytes(png("red"))
+    (tmp_path / "rocket.jpg").write_bytes(png("lime"))
+    vectors = torch.eye(4)
+    save_features(tmp_path / "features.safetensors", vo.ImageFeatures(vectors))
+    save_bank(tmp_path / "classes.safetensors", vo.TextBank(("cat", "dog"), vectors[:2]))
+    settings = Settings(data=tmp_path / "data")
+    with running(create_app(settings, as_engine(FakeEngine(["embedded"]))), settings) as url:
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-xc", re.sub(r"(http://)?localhost:8000", url, commands)],
+            cwd=tmp_path,
+            env={"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "VLM_OOD_CACHE": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr
+    assert len(commands.splitlines()) == 7
+    assert "Warning" not in ran.stderr
+    assert '"results"' in ran.stdout
+    assert (tmp_path / "out" / "index.html").is_file()
 
 
 def test_every_setting_is_listed_with_its_default() -> None:

@@ -176,7 +176,7 @@ def _classes(request: Request, encoder: "Encoder | None") -> TextBank:
 def _note(judged: list[ImageResult], encoder: "Encoder | None") -> str | None:
     sentences = []
     if any(result.decision is None for result in judged):
-        sentences.append(f"{UNCALIBRATED.capitalize()}.")
+        sentences.append(f"{UNCALIBRATED.capitalize()} (vlm-ood calibrate).")
     if encoder is not None and encoder.name == "embedded":
         sentences.append(
             "The embedded encoder is not CLIP: it sees what resembles ImageNet's classes; "

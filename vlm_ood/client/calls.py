@@ -238,4 +238,4 @@ def _result(answer: Mapping[str, Any]) -> ImageResult:
 def _note(results: Sequence[ImageResult]) -> str | None:
     reasons = (each.reason for each in results if each.error is None and each.decision is None)
     reason = next(reasons, None)
-    return None if reason is None else f"No decision: {reason}."
+    return None if reason is None else f"{reason[:1].upper()}{reason[1:]}."

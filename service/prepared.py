@@ -113,12 +113,11 @@ def bytes_of(value: Any, seen: set[int] | None = None) -> int:
     seen = set() if seen is None else seen
     if isinstance(value, Tensor):
         storage = value.untyped_storage()
-        return 0 if storage.data_ptr() in seen else (seen.add(storage.data_ptr()) or storage.nbytes())  # type: ignore[func-returns-value]
+        return storage.nbytes() if _is_new(storage.data_ptr(), seen) else 0
     if isinstance(value, str):
         return len(value) + 50
-    if id(value) in seen:
+    if not _is_new(id(value), seen):
         return 0
-    seen.add(id(value))
     if is_dataclass(value):
         return sum(bytes_of(getattr(value, each.name), seen) for each in fields(value))
     if isinstance(value, Mapping):
@@ -126,3 +125,9 @@ def bytes_of(value: Any, seen: set[int] | None = None) -> int:
     if isinstance(value, list | tuple):
         return sum(bytes_of(each, seen) for each in value)
     return 8
+
+
+def _is_new(identity: int, seen: set[int]) -> bool:
+    new = identity not in seen
+    seen.add(identity)
+    return new

@@ -14,17 +14,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from service import openapi
-from service.departures import DepartureMiddleware
 from service.engine import Engine
-from service.errors import INVALID, Kind, printable, problem_response, response_to
+from service.http import openapi
+from service.http.departures import DepartureMiddleware
+from service.http.request_id import request_id_of
 from service.observability.requests import RequestMiddleware
 from service.observability.tracing import trace
+from service.problems import INVALID, Kind, printable, problem_response, response_to
 from service.routes import calibration, catalogue, detectors, docs, health, methods, score
 from service.security.access import AccessMiddleware
 from service.security.bodies import BodyLimits, BodyMiddleware
 from service.security.browser import BrowserMiddleware
-from service.security.request import request_id_of
 from service.services import Services, assemble
 from service.settings import Settings
 from vlm_ood.errors import VlmOodError

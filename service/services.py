@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from service.calibrations import Calibrator
-from service.detectors import Maker
+from service.banks.mining import Miner
+from service.calibration.calibrator import Calibrator
+from service.detectors.maker import Maker
+from service.detectors.prepared import PreparedDetectors
+from service.detectors.store import DetectorStore
 from service.engine import Engine
-from service.negatives import Miner
+from service.http.readiness import Readiness
 from service.observability.metrics import HttpMetrics
-from service.prepared import PreparedDetectors
-from service.readiness import Readiness
-from service.scoring import Scorer
+from service.scoring.scorer import Scorer
 from service.security.fetching import Fetcher
 from service.security.keys import KeyStore
 from service.security.rate_limit import RateLimiter
 from service.settings import Settings
-from service.storage.artefacts import Artefacts
+from service.storage.blobs import Artefacts
 from service.storage.database import Database
-from service.storage.detectors import DetectorStore
-from vlm_ood.cache import DiskCache
+from vlm_ood.io.cache import DiskCache
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from vlm_ood.clipn import no_bank, no_bank_from_templates
 from vlm_ood.detectors import create_detector, detector_names
 from vlm_ood.encoders import load_encoder
 from vlm_ood.negatives import mine_negatives, select_negatives
-from vlm_ood.text import text_bank
+from vlm_ood.text.bank import text_bank
 from vlm_ood.types import ImageFeatures, Support, Task, TextBank
 
 __all__ = [

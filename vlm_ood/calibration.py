@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float64
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.special import betaincinv
 
-from vlm_ood.cache import write_bytes
 from vlm_ood.errors import InputError, ParameterError, StorageError, TaskError, UnknownNameError
+from vlm_ood.io.files import write_bytes
 from vlm_ood.metrics.samples import Sample, as_sample, count_for
 
 Rule = Literal["empirical", "conformal"]

@@ -14,9 +14,9 @@ from vlm_ood.detectors import FittedDetector, create_detector
 from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.errors import InputError
 from vlm_ood.images import load_image
-from vlm_ood.judgement import ImageResult, judge
 from vlm_ood.pipeline import encode_files
-from vlm_ood.text import text_bank
+from vlm_ood.results import ImageResult, judge
+from vlm_ood.text.bank import text_bank
 from vlm_ood.types import Task
 
 KNOWN: Final[Mapping[str, str]] = {

@@ -9,22 +9,22 @@ from jaxtyping import Float
 from prometheus_client import CollectorRegistry
 from torch import Tensor
 
-from service.engine.admission import Admission
-from service.engine.decode import DecodePool
+from service.caching.flight import SingleFlight
+from service.caching.lru import ByteLru
 from service.engine.errors import DeadlineExceeded, Draining, NotReady
-from service.engine.fleet import Fleet
-from service.engine.flight import SingleFlight
 from service.engine.images import ImageSide
-from service.engine.items import BatchKey, ImageItem
-from service.engine.latency import LatencyBook
-from service.engine.lru import ByteLru
 from service.engine.metrics import EngineMetrics
-from service.engine.queue import FairQueue
 from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
-from service.engine.roster import Roster
+from service.engine.schedule.admission import Admission
+from service.engine.schedule.fleet import Fleet
+from service.engine.schedule.items import BatchKey, ImageItem
+from service.engine.schedule.latency import LatencyBook
+from service.engine.schedule.queue import FairQueue
+from service.engine.schedule.roster import Roster
 from service.engine.settings import EngineSettings, cores
 from service.engine.text import TextSide
-from vlm_ood.prompts import Templates
+from service.engine.worker.decode import DecodePool
+from vlm_ood.text.templates import Templates
 from vlm_ood.types import TextBank
 
 

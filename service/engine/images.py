@@ -5,14 +5,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.engine.admission import Admission, Place
-from service.engine.decode import DecodePool
+from service.caching.lru import ByteLru
 from service.engine.errors import EngineError
-from service.engine.items import BatchKey, ImageItem
-from service.engine.lru import ByteLru
 from service.engine.metrics import EngineMetrics, failure_of
-from service.engine.queue import FairQueue
 from service.engine.records import EncodedImage, EncoderInfo, Timings
+from service.engine.schedule.admission import Admission, Place
+from service.engine.schedule.items import BatchKey, ImageItem
+from service.engine.schedule.queue import FairQueue
+from service.engine.worker.decode import DecodePool
 from vlm_ood.errors import CapabilityError, VlmOodError
 from vlm_ood.types import ImageFeatures
 

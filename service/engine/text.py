@@ -11,19 +11,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from service.engine.admission import Admission
-from service.engine.flight import SingleFlight
-from service.engine.items import BatchKey, TextItem
-from service.engine.latency import LatencyBook
-from service.engine.lru import ByteLru
+from service.caching.flight import SingleFlight
+from service.caching.lru import ByteLru
 from service.engine.metrics import EngineMetrics
-from service.engine.queue import FairQueue
 from service.engine.records import EncoderInfo
+from service.engine.schedule.admission import Admission
+from service.engine.schedule.items import BatchKey, TextItem
+from service.engine.schedule.latency import LatencyBook
+from service.engine.schedule.queue import FairQueue
 from service.engine.settings import EngineSettings
-from vlm_ood.cache import bank_cache
 from vlm_ood.digests import digest_of
-from vlm_ood.prompts import Templates, templates_named
-from vlm_ood.text import clean_names
+from vlm_ood.io.cache import bank_cache
+from vlm_ood.text.bank import clean_names
+from vlm_ood.text.templates import Templates, templates_named
 from vlm_ood.types import TextBank
 
 CHUNK_S = 0.2  # of the device's time, before images have a turn

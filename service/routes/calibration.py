@@ -2,16 +2,15 @@
 
 from fastapi import APIRouter, Depends, Security
 
-from service.body import Upload
-from service.deps import TheCalibrationRequest, TheDetector, TheServices, one_charge, the_caller
+from service.calibration.records import CalibrationAnswer, CalibrationJson, CalibrationOptions, CalibrationView
+from service.calibration.rows import CalibrationRow
+from service.calibration.views import calibration_view_of
+from service.detectors.spec import DetectorSpec
 from service.errors import NotFoundError
-from service.openapi import problems, two_bodies
-from service.scoring import failure
-from service.specs import DetectorSpec
-from service.storage.models import CalibrationRow
-from service.wire.detectors import CalibrationView
-from service.wire.score import CalibrationAnswer, CalibrationJson, CalibrationOptions
-from service.wire.views import calibration_view_of
+from service.http.body import Upload
+from service.http.deps import TheCalibrationRequest, TheDetector, TheServices, one_charge, the_caller
+from service.http.openapi import problems, two_bodies
+from service.scoring.scorer import failure
 from vlm_ood.errors import VlmOodError
 
 router = APIRouter(

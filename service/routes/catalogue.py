@@ -5,12 +5,12 @@ from functools import cache
 
 from fastapi import APIRouter, Depends, Security
 
-from service.deps import TheServices, one_charge, the_caller
+from service.banks.mining import LEXICONS, lexicon_named
+from service.catalogue.records import Encoders, EncoderView, Lexicons, LexiconView, TemplateSets, TemplatesView
 from service.engine import EncoderInfo, Engine
-from service.negatives import LEXICONS, lexicon_named
-from service.openapi import problems
-from service.wire.catalogue import Encoders, EncoderView, Lexicons, LexiconView, TemplateSets, TemplatesView
-from vlm_ood.prompts import template_sets, templates_named
+from service.http.deps import TheServices, one_charge, the_caller
+from service.http.openapi import problems
+from vlm_ood.text.templates import template_sets, templates_named
 
 router = APIRouter(
     prefix="/v1", tags=["catalogue"], dependencies=[Security(the_caller, scopes=["score"]), Depends(one_charge)]

@@ -5,24 +5,18 @@ from typing import Annotated
 from annotated_types import Ge, Le
 from fastapi import APIRouter, Body, Depends, Query, Response, Security
 
-from service.deps import (
-    Caller,
-    TheDetector,
-    TheDetectorScoreRequest,
-    TheServices,
-    one_charge,
-    the_caller,
-)
+from service.detectors.records import DetectorOptions, DetectorPage, DetectorView
+from service.detectors.rows import DetectorRow
+from service.detectors.spec import DetectorSpec, checked_spec
+from service.detectors.views import summary_of, view_of
 from service.engine import Timings
 from service.errors import PreparingError
+from service.http.deps import Caller, TheDetector, TheDetectorScoreRequest, TheServices, one_charge, the_caller
+from service.http.openapi import problems, two_bodies
 from service.observability.server_timing import server_timing
-from service.openapi import problems, two_bodies
+from service.scoring.answers import ScoreAnswer
+from service.scoring.records import AnswerOptions, DetectorScoreJson
 from service.services import Services
-from service.specs import DetectorSpec, checked_spec
-from service.storage.models import DetectorRow
-from service.wire.detectors import DetectorOptions, DetectorPage, DetectorView
-from service.wire.score import AnswerOptions, DetectorScoreJson, ScoreAnswer
-from service.wire.views import summary_of, view_of
 
 router = APIRouter(prefix="/v1", tags=["detectors"])
 manage = [Security(the_caller, scopes=["manage"]), Depends(one_charge)]

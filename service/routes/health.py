@@ -5,9 +5,9 @@ from typing import Literal
 from fastapi import APIRouter, Response, Security
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.deps import TheServices, the_caller
-from service.openapi import problems
-from service.wire.common import Answered
+from service.http.deps import TheServices, the_caller
+from service.http.openapi import problems
+from service.http.records import Answered
 
 router = APIRouter(tags=["health"])
 

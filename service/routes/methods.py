@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Depends, Path, Security
 
-from service.deps import one_charge, the_caller
+from service.catalogue.records import Methods, MethodView
 from service.errors import NotFoundError
-from service.openapi import problems
-from service.wire.catalogue import Methods, MethodView
+from service.http.deps import one_charge, the_caller
+from service.http.openapi import problems
 from vlm_ood.detectors import describe, detector_names
 from vlm_ood.errors import UnknownNameError
 

@@ -4,12 +4,13 @@ from typing import Final
 
 from fastapi import APIRouter, Response, Security
 
-from service.deps import TheScoreRequest, TheServices, the_caller
+from service.detectors.spec import checked_spec
 from service.engine import Timings
+from service.http.deps import TheScoreRequest, TheServices, the_caller
+from service.http.openapi import problems, two_bodies
 from service.observability.server_timing import server_timing
-from service.openapi import problems, two_bodies
-from service.specs import checked_spec
-from service.wire.score import ScoreAnswer, ScoreJson, ScoreOptions
+from service.scoring.answers import ScoreAnswer
+from service.scoring.records import ScoreJson, ScoreOptions
 
 router = APIRouter(prefix="/v1", tags=["score"], dependencies=[Security(the_caller, scopes=["score"])])
 

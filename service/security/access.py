@@ -6,9 +6,10 @@ from typing import Final, Literal, get_args
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import UnauthenticatedError, response_to
+from service.errors import UnauthenticatedError
+from service.http.request_id import request_id_of
+from service.problems import response_to
 from service.security.keys import KeyStore
-from service.security.request import request_id_of
 
 Access = Literal["score", "manage", "metrics"]
 ALL_ACCESS: Final = frozenset[Access](get_args(Access))

@@ -7,8 +7,9 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ForbiddenError, MisdirectedError, response_to
-from service.security.request import request_id_of
+from service.errors import ForbiddenError, MisdirectedError
+from service.http.request_id import request_id_of
+from service.problems import response_to
 
 HEADERS: Final = MappingProxyType(
     {

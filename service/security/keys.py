@@ -12,8 +12,8 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.security.rows import ApiKey
 from service.storage.database import Database
-from service.storage.models import ApiKey
 from vlm_ood.errors import InputError, UnknownNameError
 
 PREFIX: Final = "vo"

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.storage.models import VERSION, Base, SchemaVersion
+from service.storage.base import VERSION, Base, SchemaVersion
 from service.threads import in_thread
 from vlm_ood.errors import StorageError
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from tests.fakes import FakeEncoder, save_picture
-from vlm_ood.cache import write_tensors
 from vlm_ood.cli import build, evaluating
 from vlm_ood.errors import CapabilityError, ClassNamesError, InputError, TaskError, UnknownNameError
+from vlm_ood.io.files import write_tensors
+from vlm_ood.io.vectors import save_bank, save_features
 from vlm_ood.types import ImageFeatures, TextBank
-from vlm_ood.vectors import save_bank, save_features
 
 
 class CountingEncoder(FakeEncoder):

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from vlm_ood.cli import build
 from vlm_ood.errors import LexiconError, UnknownNameError
-from vlm_ood.vectors import load_bank
+from vlm_ood.io.vectors import load_bank
 
 WORDS = "\n".join(["abacus", "anchor", "violin", "river", "mountain", "cats", "hotel", "lamp", "pencil", "cloud"])
 

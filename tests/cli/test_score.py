@@ -14,7 +14,7 @@ import torch
 import vlm_ood as vo
 from tests.fakes import FakeEncoder, save_picture
 from vlm_ood.cli import main
-from vlm_ood.vectors import save_bank, save_features
+from vlm_ood.io.vectors import save_bank, save_features
 
 
 @dataclass(frozen=True)

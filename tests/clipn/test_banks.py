@@ -5,7 +5,7 @@ from tests.fakes import FakeEncoder
 from vlm_ood.clipn.banks import NoEncoder, no_bank, no_bank_from_templates
 from vlm_ood.clipn.towers import copy_text_tower
 from vlm_ood.encoders.clip import ClipEncoder
-from vlm_ood.prompts import templates_named
+from vlm_ood.text.templates import templates_named
 
 NAMES = ["cat", "sailing boat"]
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tests.clipn.test_importer import released
 from tests.clipn.tiny import tiny_architecture, tiny_encoder
 from vlm_ood.cli import build
-from vlm_ood.vectors import load_bank
+from vlm_ood.io.vectors import load_bank
 
 
 @pytest.fixture(autouse=True)

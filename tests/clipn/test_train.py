@@ -7,7 +7,6 @@ import torch
 from torch.multiprocessing.spawn import spawn
 
 from tests.clipn.workers import RECIPE, first_gradients, train_in_group
-from vlm_ood.cache import read_tensors
 from vlm_ood.clipn.data import read_pairs
 from vlm_ood.clipn.files import load_no_tower
 from vlm_ood.clipn.group import Group
@@ -16,6 +15,7 @@ from vlm_ood.clipn.pairs import Pairs
 from vlm_ood.clipn.train import Step, Trainer, train
 from vlm_ood.encoders.clip import ClipEncoder
 from vlm_ood.errors import CheckpointError, InputError, ParameterError
+from vlm_ood.io.files import read_tensors
 
 PROMPTS = ["a photo of something red.", "a cat"]
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, distributed
 
 from tests.clipn.tiny import tiny_encoder
-from vlm_ood.cache import write_tensors
 from vlm_ood.clipn import Recipe, read_pairs, train
 from vlm_ood.clipn.group import Group
 from vlm_ood.clipn.pairs import Pairs
 from vlm_ood.clipn.train import Trainer
 from vlm_ood.encoders.clip import ClipEncoder
+from vlm_ood.io.files import write_tensors
 
 RECIPE = Recipe(epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32", workers=1)
 

@@ -12,8 +12,8 @@ from vlm_ood.detectors import create_detector
 from vlm_ood.errors import CapabilityError, InputError, TaskError
 from vlm_ood.evaluation import Evaluation, FeatureSet, Part, evaluate
 from vlm_ood.evaluation.export import scores_csv, to_csv, to_plain
+from vlm_ood.io.vectors import load_bank, load_features
 from vlm_ood.types import ImageFeatures, Task, TextBank
-from vlm_ood.vectors import load_bank, load_features
 
 TASK = Task(TextBank(("east", "north"), torch.eye(2)))
 ID = ImageFeatures(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.2], [1.0, 0.9]]))

@@ -8,12 +8,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from tests.fakes import FakeEncoder, save_picture
-from vlm_ood.cache import DiskCache
 from vlm_ood.evaluation import features as module
 from vlm_ood.evaluation.datasets import FileSet, read_ood_set
 from vlm_ood.evaluation.features import encode_parts, stored_set
+from vlm_ood.io.cache import DiskCache
+from vlm_ood.io.vectors import save_features
 from vlm_ood.types import ImageFeatures
-from vlm_ood.vectors import save_features
 
 
 class CountingEncoder(FakeEncoder):

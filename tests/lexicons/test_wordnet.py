@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from vlm_ood.data import data_folder
 from vlm_ood.errors import LexiconError, UnknownNameError
+from vlm_ood.io.packaged import data_folder
 from vlm_ood.lexicons import (
     lexicon_from_file,
     lexicon_from_wordnet,

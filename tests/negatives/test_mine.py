@@ -7,8 +7,8 @@ import torch
 
 import vlm_ood as vo
 from tests.fakes import FakeEncoder
-from vlm_ood.cache import DiskCache
 from vlm_ood.errors import LexiconError, TemplateError, UnknownNameError, VectorError
+from vlm_ood.io.cache import DiskCache
 from vlm_ood.lexicons import Lexicon
 from vlm_ood.negatives import MiningPlan, candidates, mine, mine_negatives, recipe_named, report, select_negatives
 

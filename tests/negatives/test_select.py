@@ -14,9 +14,9 @@ from torch import Tensor
 
 import vlm_ood as vo
 from vlm_ood.errors import LexiconError, ParameterError, VectorError
+from vlm_ood.io.vectors import load_bank
 from vlm_ood.negatives import select, select_negatives
 from vlm_ood.negatives.select import affinities, least_similar
-from vlm_ood.vectors import load_bank
 
 
 def bank(rows: Tensor, prefix: str = "word") -> vo.TextBank:

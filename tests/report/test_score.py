@@ -5,8 +5,8 @@ import pytest
 
 from tests.fakes import save_picture
 from vlm_ood.errors import StorageError
-from vlm_ood.judgement import ImageResult, Nearest
 from vlm_ood.report import write_score_report
+from vlm_ood.results import ImageResult, Nearest
 
 HOSTILE = '<script>alert("1")</script>.png'
 

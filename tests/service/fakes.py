@@ -14,7 +14,7 @@ from tests.fakes import GRID, FakeEncoder
 from vlm_ood import text_bank
 from vlm_ood.errors import ImageError, UnknownNameError, VlmOodError
 from vlm_ood.images import ImageLimits, load_image
-from vlm_ood.prompts import Templates
+from vlm_ood.text.templates import Templates
 from vlm_ood.types import ImageFeatures, TextBank
 
 LIMITS = ImageLimits(max_bytes=2**20, max_pixels=1_000_000)

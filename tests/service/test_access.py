@@ -160,8 +160,8 @@ def test_answers_carry_the_security_headers(client: TestClient) -> None:
 def test_tables_of_another_version_are_refused(tmp_path: Path, start: Start) -> None:
     from sqlalchemy import update
 
+    from service.storage.base import SchemaVersion
     from service.storage.database import Database
-    from service.storage.models import SchemaVersion
 
     database = services_of(start()).database
     database.now(lambda session: session.execute(update(SchemaVersion).values(version=99)))

@@ -10,14 +10,15 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.engine import DeadlineExceeded, Draining, EngineError, NotReady, QueueFull, WorkerLost
-from service.errors import KINDS, RetryableError, ServiceError, kind_of
+from service.errors import RetryableError, ServiceError
+from service.problems import KINDS, kind_of
 from service.settings import Settings
 from tests.service.conftest import Start, services_of
 from tests.service.fakes import FakeEngine, as_engine, files, png
 from vlm_ood.detectors import registry
 from vlm_ood.detectors.mcm import MCM
 from vlm_ood.errors import ServerError, VlmOodError
-from vlm_ood.prompts import template_sets
+from vlm_ood.text.templates import template_sets
 
 BODY = {"classes": ["red", "blue"]}
 

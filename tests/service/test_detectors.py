@@ -178,7 +178,7 @@ def test_a_full_disk_is_507_and_leaves_the_old_calibration(
     def full(*_: object) -> None:
         raise StorageError("no space left on device; free some room or choose another folder")
 
-    monkeypatch.setattr("service.storage.artefacts.write_bytes", full)
+    monkeypatch.setattr("service.storage.blobs.write_bytes", full)
     answer = client.put(f"/v1/detectors/{detector}/calibration", files=files(*map(png, REDS)), data={"keep": "0.5"})
     assert answer.status_code == 507
     assert client.get(f"/v1/detectors/{detector}/calibration").json()["threshold"] == before["threshold"]
@@ -206,6 +206,6 @@ def test_nothing_outlives_a_detector_in_the_database(client: TestClient) -> None
     detector = create(client)
     calibrate(client, detector)
     client.delete(f"/v1/detectors/{detector}")
-    from service.storage.models import CalibrationRow
+    from service.calibration.rows import CalibrationRow
 
     assert services_of(client).database.now(lambda session: session.query(CalibrationRow).count()) == 0

@@ -11,13 +11,13 @@ import torch
 
 import vlm_ood as vo
 from service.app import create_app
-from service.errors import INVALID, KINDS
+from service.problems import INVALID, KINDS
 from service.security.access import OPEN_PATHS
 from service.settings import Settings
 from tests.conftest import ROOT
 from tests.service.fakes import FakeEngine, as_engine, png
 from tests.service.running import running
-from vlm_ood.vectors import save_bank, save_features
+from vlm_ood.io.vectors import save_bank, save_features
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 import torch
 
-from service.detectors import Prepared
+from service.detectors.maker import Prepared
+from service.detectors.prepared import MAX_MAKING, PreparedDetectors, bytes_of
+from service.detectors.spec import DetectorSpec
 from service.engine import EncoderInfo
 from service.errors import BusyError, PreparingError
-from service.prepared import MAX_MAKING, PreparedDetectors, bytes_of
-from service.specs import DetectorSpec
 from tests.service.fakes import FakeEngine
 from vlm_ood import Task, TextBank, create_detector
 from vlm_ood.errors import TaskError

@@ -34,7 +34,7 @@ def command(
     sentences that negate, by default clipn_no_training_free, beside which the classes take clipn_yes.
     """
     from vlm_ood.clipn import load_no_tower, no_bank, no_bank_from_templates
-    from vlm_ood.vectors import save_bank
+    from vlm_ood.io.vectors import save_bank
 
     names = read_classes(classes)
     loaded = open_encoder(encoder, device, precision)

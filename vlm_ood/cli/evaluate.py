@@ -108,8 +108,8 @@ def write_report(
     pictures: Mapping[str, Mapping[str, Path]],
 ) -> Path:
     """The page, and beside it the figures as JSON and CSV and the score of every image."""
-    from vlm_ood.cache import write_bytes
     from vlm_ood.evaluation.export import scores_csv, to_csv, to_plain
+    from vlm_ood.io.files import write_bytes
     from vlm_ood.report import write_evaluation_report
 
     plain = json.dumps(to_plain(evaluation, facts), indent=2, ensure_ascii=False, allow_nan=False)

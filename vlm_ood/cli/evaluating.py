@@ -13,9 +13,9 @@ from vlm_ood.errors import InputError
 from vlm_ood.evaluation import Evaluation, FeatureSet, Part, available_methods, evaluate, parse_method
 from vlm_ood.evaluation.datasets import FileSet, named_path, read_id_set, read_ood_set
 from vlm_ood.evaluation.features import encode_parts, feature_cache, stored_set
-from vlm_ood.text import text_bank
+from vlm_ood.io.vectors import load_bank, load_features
+from vlm_ood.text.bank import text_bank
 from vlm_ood.types import Support, Task, TextBank
-from vlm_ood.vectors import load_bank, load_features
 
 if TYPE_CHECKING:
     from vlm_ood.encoders.base import Encoder

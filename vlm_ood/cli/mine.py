@@ -56,9 +56,9 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Mine negative words: those of a lexicon that are least like the classes. An interrupted run goes on."""
+    from vlm_ood.io.vectors import save_bank
     from vlm_ood.lexicons import restrict
     from vlm_ood.negatives import MiningPlan, mine, open_lexicon, recipe_named, report
-    from vlm_ood.vectors import save_bank
 
     words = restrict(open_lexicon(lexicon, corpus), only=only or (), under=under or (), not_under=not_under or ())
     chosen = recipe_named(recipe).changed(negative_templates, None, None)
@@ -77,8 +77,8 @@ def command(
 
 
 def _class_bank(encoder: "Encoder", classes: str | None, bank: Path | None, templates: str) -> "TextBank":
-    from vlm_ood.text import text_bank
-    from vlm_ood.vectors import load_bank
+    from vlm_ood.io.vectors import load_bank
+    from vlm_ood.text.bank import text_bank
 
     return load_bank(bank) if bank else text_bank(encoder, read_classes(classes), templates=templates)
 

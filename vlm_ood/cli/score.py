@@ -25,7 +25,7 @@ from vlm_ood.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from vlm_ood.judgement import ImageResult
+    from vlm_ood.results import ImageResult
 
 
 def command(

@@ -11,11 +11,11 @@ from vlm_ood.cli.common import open_encoder, progress_bar, read_classes, read_pa
 from vlm_ood.detectors import FittedDetector, create_detector
 from vlm_ood.errors import InputError, VlmOodError
 from vlm_ood.images import find_images
-from vlm_ood.judgement import UNCALIBRATED, ImageResult, judge
+from vlm_ood.io.vectors import load_bank, load_features
 from vlm_ood.pipeline import encode_files
-from vlm_ood.text import text_bank
+from vlm_ood.results import UNCALIBRATED, ImageResult, judge
+from vlm_ood.text.bank import text_bank
 from vlm_ood.types import ImageFeatures, Task, TextBank
-from vlm_ood.vectors import load_bank, load_features
 
 if TYPE_CHECKING:
     from vlm_ood.encoders.base import Encoder

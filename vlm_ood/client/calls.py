@@ -24,7 +24,7 @@ from vlm_ood.client.records import (
     ScoreAnswer,
 )
 from vlm_ood.errors import ClassNamesError, ImageError, ServerError
-from vlm_ood.judgement import ImageResult
+from vlm_ood.results import ImageResult
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypedDict
 
-from vlm_ood.judgement import ImageResult
+from vlm_ood.results import ImageResult
 
 
 class DetectorOptions(TypedDict, total=False):

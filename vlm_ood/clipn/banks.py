@@ -9,8 +9,8 @@ from torch import Tensor
 from vlm_ood.clipn.no_tower import NoTower
 from vlm_ood.digests import digest_of, digest_of_weights
 from vlm_ood.encoders.base import Encoder, Progress
-from vlm_ood.prompts import Templates
-from vlm_ood.text import text_bank
+from vlm_ood.text.bank import text_bank
+from vlm_ood.text.templates import Templates
 from vlm_ood.types import ImageFeatures, TextBank
 
 

@@ -7,12 +7,12 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from vlm_ood.cache import read_tensors, write_tensors
 from vlm_ood.clipn.no_tower import NoTower
 from vlm_ood.clipn.towers import copy_text_tower
 from vlm_ood.encoders.base import Encoder
 from vlm_ood.encoders.checkpoints import fill
 from vlm_ood.errors import CheckpointError
+from vlm_ood.io.files import read_tensors, write_tensors
 
 PROBE: Final = "a photo of a cat."  # what the yes-tower says to it identifies the encoder in any precision
 SAME: Final = 0.99  # cosine

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from vlm_ood.cache import write_tensors
 from vlm_ood.clipn.files import PROBE, save_no_tower
 from vlm_ood.clipn.no_tower import CausalNoTower
 from vlm_ood.encoders.checkpoints import fill, read_weights
 from vlm_ood.encoders.openclip import load_openclip
+from vlm_ood.io.files import write_tensors
 
 
 @dataclass(frozen=True)

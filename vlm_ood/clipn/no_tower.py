@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlm_ood.encoders.causal_text import TextTower
 from vlm_ood.encoders.openclip_towers import CausalText
+from vlm_ood.encoders.text_tower import TextTower
 from vlm_ood.errors import CapabilityError
 
 PROMPTS: Final = 16

@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vlm_ood.cache import read_tensors, write_tensors
 from vlm_ood.clipn.no_tower import NoTower
 from vlm_ood.encoders.checkpoints import fill
 from vlm_ood.errors import CheckpointError
+from vlm_ood.io.files import read_tensors, write_tensors
 
 MODEL, OPTIMISER = "model.", "optimiser."
 

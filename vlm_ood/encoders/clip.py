@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlm_ood.encoders.base import Encoder, Progress
-from vlm_ood.encoders.causal_text import TextTower, encode_by_length
+from vlm_ood.encoders.image_tower import ImageTower
 from vlm_ood.encoders.preprocessing import Preprocessing
-from vlm_ood.encoders.value_path import ImageTower
+from vlm_ood.encoders.text_tower import TextTower, encode_by_length
 from vlm_ood.errors import CapabilityError
 from vlm_ood.types import ImageFeatures
 

@@ -17,11 +17,11 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlm_ood.cache import bank_cache
 from vlm_ood.digests import digest_of, digest_of_weights
 from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.errors import CheckpointError
+from vlm_ood.io.cache import bank_cache
 from vlm_ood.types import ImageFeatures
 
 CROP_SHARE = 0.89  # of the shorter side, as EfficientNet-Lite was evaluated

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlm_ood.encoders.base import Capability
-from vlm_ood.encoders.causal_text import TextTower
 from vlm_ood.encoders.hub import CONFIGS, hub_folder
-from vlm_ood.encoders.value_path import Block, ImageTower, VisionTransformer
+from vlm_ood.encoders.image_tower import Block, ImageTower, VisionTransformer
+from vlm_ood.encoders.text_tower import TextTower
 from vlm_ood.types import ImageFeatures
 
 

@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vlm_ood.digests import digest_of, digest_of_weights
-from vlm_ood.encoders.causal_text import TextTower
 from vlm_ood.encoders.checkpoints import fill, read_weights
 from vlm_ood.encoders.clip import ClipEncoder
 from vlm_ood.encoders.hub import hub_weights
+from vlm_ood.encoders.image_tower import Block, VisionTransformer
 from vlm_ood.encoders.preprocessing import Interpolation, Preprocessing
-from vlm_ood.encoders.value_path import Block, VisionTransformer
+from vlm_ood.encoders.text_tower import TextTower
 from vlm_ood.errors import CheckpointError
 
 WEIGHTS: Final = ("model*.safetensors", "pytorch_model*.bin")  # one file, or the shards of one model

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlm_ood.cache import DiskCache, cache_folder
 from vlm_ood.digests import digest_of
 from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.evaluation.datasets import FileSet
 from vlm_ood.evaluation.records import FeatureSet, Part
 from vlm_ood.images import ImageLimits
+from vlm_ood.io.cache import DiskCache, cache_folder
+from vlm_ood.io.vectors import load_features
 from vlm_ood.pipeline import encode_files
 from vlm_ood.types import ImageFeatures
-from vlm_ood.vectors import load_features
 
 PART: Final = 256  # files: what an interrupted run has to do again; patch features of one part take about 100 MB
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from vlm_ood.data import data_folder
+from vlm_ood.io.packaged import data_folder
 from vlm_ood.lexicons.thesaurus import thesaurus
 from vlm_ood.lexicons.words import clean_word
 

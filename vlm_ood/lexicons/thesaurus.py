@@ -13,8 +13,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from vlm_ood.data import data_folder
 from vlm_ood.errors import StorageError, UnknownNameError
+from vlm_ood.io.packaged import data_folder
 
 TABLE = "synsets.tsv.gz"
 

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vlm_ood.data import data_folder
 from vlm_ood.errors import LexiconError, StorageError, UnknownNameError
+from vlm_ood.io.packaged import data_folder
 from vlm_ood.lexicons.lexicon import Lexicon, PartOfSpeech
 from vlm_ood.lexicons.thesaurus import Synset, thesaurus
 from vlm_ood.lexicons.words import clean_word, parse_words, read_words

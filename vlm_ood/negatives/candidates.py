@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlm_ood.cache import DiskCache, cache_folder
 from vlm_ood.digests import digest_of
 from vlm_ood.encoders.base import Encoder, Progress
-from vlm_ood.prompts import Templates
-from vlm_ood.text import average_prompts
+from vlm_ood.io.cache import DiskCache, cache_folder
+from vlm_ood.text.bank import average_prompts
+from vlm_ood.text.templates import Templates
 
 PHRASES_PER_ENTRY = 4096  # what an interruption loses at most, and all that is in memory at a time
 

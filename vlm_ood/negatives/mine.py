@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vlm_ood.cache import DiskCache
 from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.errors import LexiconError, VectorError
+from vlm_ood.io.cache import DiskCache
 from vlm_ood.lexicons import (
     PARTS_OF_SPEECH,
     Entry,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from vlm_ood.errors import UnknownNameError
 from vlm_ood.lexicons import PartOfSpeech, superclasses
-from vlm_ood.prompts import Templates, templates_named
+from vlm_ood.text.templates import Templates, templates_named
 
 AnyTemplates = str | Sequence[str] | Templates
 

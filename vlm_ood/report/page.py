@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from vlm_ood.cache import write_bytes
+from vlm_ood.io.files import write_bytes
 
 NOT_CLIP = (
     "The embedded encoder is not CLIP: it joins an ImageNet classifier and a sentence model in one space. "

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vlm_ood.judgement import ImageResult
 from vlm_ood.report.page import write_page
 from vlm_ood.report.plots import strip
 from vlm_ood.report.thumbnails import Thumbnail, thumbnails
+from vlm_ood.results import ImageResult
 
 MOST_CARDS: Final = 500  # a page of 500 pictures is about 10 MB
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from service.engine import EngineSettings
-from service.engine.items import BatchKey, ImageItem
+from service.engine.schedule.items import BatchKey, ImageItem
 from tests.fakes import FakeEncoder
 from vlm_ood.encoders.base import Progress
 from vlm_ood.encoders.device import Precision

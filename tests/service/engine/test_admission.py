@@ -3,9 +3,9 @@ import asyncio
 import pytest
 
 from service.engine import DeadlineExceeded, Draining, NotReady, QueueFull
-from service.engine.admission import Admission
-from service.engine.items import BatchKey
-from service.engine.latency import LatencyBook
+from service.engine.schedule.admission import Admission
+from service.engine.schedule.items import BatchKey
+from service.engine.schedule.latency import LatencyBook
 from vlm_ood.errors import InputError
 
 KEY = BatchKey("fake", "images", 4)

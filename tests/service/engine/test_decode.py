@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 import torch
 
-from service.engine.decode import ByteBudget, DecodePool
+from service.engine.worker.decode import ByteBudget, DecodePool
 from tests.fakes import FakeEncoder
 from tests.service.engine.stand_ins import PATIENCE_S, picture
 from vlm_ood.errors import ImageError

@@ -8,23 +8,15 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry
 
-from service.engine import (
-    DeadlineExceeded,
-    Draining,
-    EncodedImage,
-    Engine,
-    NotReady,
-    QueueFull,
-    Timings,
-)
+from service.engine import DeadlineExceeded, Draining, EncodedImage, Engine, NotReady, QueueFull, Timings
 from tests.fakes import FakeEncoder
 from tests.service.engine.conftest import Start
 from tests.service.engine.stand_ins import PATIENCE_S, POISON, Gate, GatedEncoder, picture, settings_with, shades
-from vlm_ood.cache import DiskCache
 from vlm_ood.encoders.device import Precision
 from vlm_ood.errors import CapabilityError, CheckpointError, EncoderError, ImageError, InputError, UnknownNameError
 from vlm_ood.images import load_image
-from vlm_ood.text import text_bank
+from vlm_ood.io.cache import DiskCache
+from vlm_ood.text.bank import text_bank
 from vlm_ood.types import ImageFeatures
 
 Answers = asyncio.Task[list[EncodedImage]]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from service.engine.executor import Executor
+from service.engine.worker.executor import Executor
 from tests.fakes import GRID, SIDE
 from tests.service.engine.stand_ins import Gate, GatedEncoder
 

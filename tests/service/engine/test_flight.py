@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from service.engine.flight import SingleFlight
+from service.caching.flight import SingleFlight
 
 
 async def test_callers_at_once_share_one_task() -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.latency import LatencyModel
+from service.engine.schedule.latency import LatencyModel
 
 
 def test_a_line_is_found_again() -> None:

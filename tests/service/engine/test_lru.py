@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.lru import ByteLru
+from service.caching.lru import ByteLru
 
 
 def test_the_least_recently_used_entry_goes_first() -> None:

@@ -11,8 +11,8 @@ import pytest_asyncio
 import torch
 
 from service.engine import Engine, EngineSettings, NotReady, WorkerLost
-from service.engine.process_worker import ProcessWorker
-from service.engine.shared_pixels import Shape, SharedPixels
+from service.engine.worker.process import ProcessWorker
+from service.engine.worker.shared_pixels import Shape, SharedPixels
 from tests.fakes import FakeEncoder
 from tests.service.engine.stand_ins import DEADLY, PARALYSING, PATIENCE_S, load_mortal, picture, shades
 from vlm_ood.images import load_image

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from service.engine.protocol import Failure
+from service.engine.worker.protocol import Failure
 from vlm_ood import errors
 from vlm_ood.errors import EncoderError, ServerError, UnknownNameError, VlmOodError
 

@@ -4,8 +4,8 @@ import time
 import pytest
 
 from service.engine import DeadlineExceeded
-from service.engine.items import AnyItem, Batch, BatchKey
-from service.engine.queue import LEAD_S, FairQueue
+from service.engine.schedule.items import AnyItem, Batch, BatchKey
+from service.engine.schedule.queue import LEAD_S, FairQueue
 from tests.service.engine.stand_ins import item
 
 KEY = BatchKey("fake", "images", 4)

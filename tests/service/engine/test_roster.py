@@ -2,9 +2,9 @@ import asyncio
 
 import pytest
 
-from service.engine.executor import Executor
 from service.engine.records import EncoderInfo
-from service.engine.roster import Roster
+from service.engine.schedule.roster import Roster
+from service.engine.worker.executor import Executor
 from tests.service.engine.stand_ins import Gate, GatedEncoder
 from vlm_ood.errors import CheckpointError, UnknownNameError
 

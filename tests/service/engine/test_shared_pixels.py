@@ -3,7 +3,7 @@ from multiprocessing.shared_memory import SharedMemory
 import pytest
 import torch
 
-from service.engine.shared_pixels import SharedPixels
+from service.engine.worker.shared_pixels import SharedPixels
 
 
 def test_a_batch_arrives_as_it_was_written() -> None:

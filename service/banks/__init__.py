@@ -1,0 +1,1 @@
+"""Text banks: made, mined or uploaded."""

@@ -1,0 +1,76 @@
+"""Calibrations of stored detectors: made from uploads, kept as files, checked when they are used."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from service.calibration.records import CalibrationOptions
+from service.calibration.rows import CalibrationRow
+from service.detectors.maker import Prepared
+from service.detectors.rows import DetectorRow
+from service.detectors.store import DetectorStore, NewCalibration
+from service.engine import Timings
+from service.http.body import Upload
+from service.scoring.scorer import Encoded, Scorer
+from service.threads import in_thread
+from vlm_ood.calibration import Calibration, calibrate
+from vlm_ood.errors import ImageError
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Makes and reads calibrations.
+
+    Args:
+        store: where they are kept.
+        scorer: encodes the images.
+        threads: where thresholds are computed.
+    """
+
+    store: DetectorStore
+    scorer: Scorer
+    threads: ThreadPoolExecutor
+
+    async def make(
+        self, row: DetectorRow, prepared: Prepared, uploads: Sequence[Upload], options: CalibrationOptions
+    ) -> tuple[CalibrationRow, Encoded]:
+        """A new calibration of the detector, in the place of the old one.
+
+        Raises:
+            ImageError: no image could be used.
+            TaskError: to be added to a calibration of other weights.
+            StorageError: no room; the old one still is.
+        """
+        encoded = await self.scorer.encode(uploads, prepared, Timings())
+        if not encoded.found:
+            raise ImageError(f"none of the {len(uploads)} images could be used: {next(iter(encoded.errors.values()))}")
+        before = await self.read(row) if options.append else None
+        calibration = await in_thread(self.threads, lambda: _calibrated(prepared, encoded, options, before))
+        new = NewCalibration(calibration.to_bytes(), options.keep, calibration.threshold, calibration.n)
+        return await self.store.calibrate(row, new), encoded
+
+    async def read(self, row: DetectorRow) -> Calibration | None:
+        """The calibration of the detector, if it has one.
+
+        Raises:
+            StorageError: its file is gone or damaged.
+        """
+        stored = row.calibration
+        if stored is None:
+            return None
+        content = await self.store.database.in_thread(lambda: self.store.artefacts.get(stored.artefact))
+        return Calibration.from_bytes(content)
+
+
+def _calibrated(
+    prepared: Prepared, encoded: Encoded, options: CalibrationOptions, before: Calibration | None
+) -> Calibration:
+    with torch.inference_mode():
+        scores = prepared.fitted.score(encoded.features()).double().cpu().numpy()
+    if before is not None:
+        before.check(prepared.fitted.digest)
+        scores = np.concatenate([before.scores, scores])
+    return calibrate(scores, options.keep, prepared.fitted.digest, rule=options.rule)

@@ -1,0 +1,1 @@
+"""What there is to choose from: methods, encoders, templates, lexicons."""

@@ -1,0 +1,78 @@
+"""What there is to choose from."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from service.http.records import Answered
+
+
+class MethodView(Answered):
+    """A detector method."""
+
+    name: Annotated[str, Field(examples=["mcm"])]
+    summary: str
+    paper: str
+    needs: Annotated[list[str], Field(description="Parts of a task beyond the class names.")]
+    needs_patches: bool
+    min_classes: int
+    parameters: Annotated[dict[str, Any], Field(description="JSON schema of `parameters`.")]
+
+
+class EncoderView(Answered):
+    """An encoder that may be asked for; sizes are known once it was loaded."""
+
+    name: Annotated[str, Field(examples=["embedded"])]
+    state: Literal["cold", "loading", "ready", "failed"]
+    default: bool
+    digest: str | None = None
+    dim: int | None = None
+    scale: float | None = None
+    device: str | None = None
+    dtype: str | None = None
+    capabilities: list[str] = []  # noqa: RUF012
+    height: int | None = None
+    width: int | None = None
+
+
+class TemplatesView(Answered):
+    """A set of templates."""
+
+    name: Annotated[str, Field(examples=["single"])]
+    templates: list[str]
+    average: str
+    source: str
+    licence: str
+
+
+class LexiconView(Answered):
+    """A word list to mine negatives from."""
+
+    name: str
+    words: int | None = None
+    source: str = ""
+    licence: str = ""
+
+
+class Methods(Answered):
+    """Every method."""
+
+    methods: list[MethodView]
+
+
+class Encoders(Answered):
+    """Every encoder that may be asked for."""
+
+    encoders: list[EncoderView]
+
+
+class TemplateSets(Answered):
+    """Every set of templates."""
+
+    templates: list[TemplatesView]
+
+
+class Lexicons(Answered):
+    """Every word list."""
+
+    lexicons: list[LexiconView]

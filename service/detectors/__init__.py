@@ -1,0 +1,1 @@
+"""Detectors: class names and a method, kept under an id."""

@@ -1,0 +1,81 @@
+"""What makes a detector, and what is told about one."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Le, Len
+from pydantic import Field
+
+from service.calibration.records import CalibrationView
+from service.http.records import Answered, Asked, Identifier, Name, Template
+
+Classes = Annotated[
+    list[Name], Len(min_length=1), Field(description="Names of what belongs.", examples=[["cat", "coffee", "rocket"]])
+]
+Templates = Annotated[
+    Identifier | Annotated[list[Template], Len(min_length=1)],
+    Field(description="A set of /v1/templates, or sentences with one {} each.", examples=["single"]),
+]
+
+
+class Negatives(Asked):
+    """Words that describe what does not belong, mined from a lexicon."""
+
+    recipe: Annotated[Identifier, Field(description="How words are chosen.", examples=["neglabel"])] = "neglabel"
+    lexicon: Annotated[Identifier, Field(description="One of /v1/lexicons.")] = "wordnet-full"
+    words: Annotated[list[Name] | None, Field(description="Your own words in place of a lexicon.")] = None
+    quantile: Annotated[float, Gt(0), Le(1), Field(description="Of a word's similarity to the classes.")] = 0.95
+    keep: Annotated[float, Gt(0), Le(1), Field(description="Share of the words that is kept.")] = 0.15
+
+
+class DetectorOptions(Asked):
+    """The content of a detector: the same content has the same id."""
+
+    classes: Classes
+    method: Annotated[Identifier, Field(description="One of /v1/methods.", examples=["mcm"])] = "mcm"
+    parameters: Annotated[
+        dict[str, Any], Field(description="Of the method; see its schema.", examples=[{"temperature": 1.0}])
+    ] = {}  # noqa: RUF012
+    templates: Templates = "single"
+    encoder: Annotated[
+        Identifier | None, Field(description="One of /v1/encoders; by default the first.", examples=["embedded"])
+    ] = None
+    negatives: Annotated[Negatives | None, Field(description="For methods that need negatives.")] = None
+    no_templates: Annotated[
+        Templates | None, Field(description="Sentences that deny a class, for methods that need a no bank.")
+    ] = None
+
+
+class DetectorSummary(Answered):
+    """A detector in a list."""
+
+    id: Annotated[str, Field(examples=["det_3f0c0d7c9d2e4b6f8a1b2c3d"])]
+    method: str
+    encoder: str
+    class_count: int
+    calibrated: bool
+    created_at: datetime
+
+
+class DetectorView(DetectorSummary):
+    """All there is to know about a detector."""
+
+    classes: list[str]
+    parameters: dict[str, Any]
+    templates: str | list[str]
+    negatives: Negatives | None
+    no_templates: str | list[str] | None
+    state: Annotated[
+        Literal["cold", "preparing", "ready", "failed"],
+        Field(description="cold: stored, and prepared when it is asked for"),
+    ]
+    error: str | None
+    calibration: CalibrationView | None
+    note: Annotated[str | None, Field(description="What to know about this detector's calibration.")]
+
+
+class DetectorPage(Answered):
+    """Some detectors, newest first."""
+
+    detectors: list[DetectorSummary]
+    next: Annotated[str | None, Field(description="Pass it as `after` for the next page; null on the last.")]

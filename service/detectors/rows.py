@@ -1,0 +1,27 @@
+"""The table of detectors."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from service.calibration.rows import CalibrationRow
+from service.storage.base import Base
+
+
+class DetectorRow(Base):
+    """A detector of a tenant: what makes it, not what was fitted."""
+
+    __tablename__ = "detectors"
+    __table_args__ = (
+        Index("detectors_of_tenant", "tenant", "created_at", "id"),
+        Index("detectors_of_family", "tenant", "family"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    family: Mapped[str] = mapped_column(String(64))  # of everything but the class names
+    spec: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    calibration: Mapped[CalibrationRow | None] = relationship(cascade="all, delete-orphan", lazy="joined")

@@ -1,0 +1,134 @@
+"""All workers: one for each CUDA device, or one for the CPU."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+import torch
+
+from service.engine.errors import NotReady, WorkerLost
+from service.engine.metrics import EngineMetrics
+from service.engine.records import EncoderInfo
+from service.engine.schedule.latency import LatencyBook
+from service.engine.schedule.queue import FairQueue
+from service.engine.schedule.supervisor import Supervisor
+from service.engine.settings import EngineSettings, cores
+from service.engine.worker.base import Worker, WorkerGone, WorkerPlan
+from service.engine.worker.inline import InlineWorker
+from service.engine.worker.process import ProcessWorker
+from service.engine.worker.protocol import Loaded
+from vlm_ood.errors import VlmOodError
+
+RETRY_S = 1.0
+
+
+class Fleet:
+    """Workers that share one queue.
+
+    Args:
+        wanted: encoders that a new worker loads before it takes a batch.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        wanted: Callable[[], tuple[str, ...]],
+        queue: FairQueue,
+        latency: LatencyBook,
+        metrics: EngineMetrics,
+    ) -> None:
+        self._settings = settings
+        self._supervisors = [
+            Supervisor(_maker(settings, plan), wanted, queue, latency, metrics, settings) for plan in plans(settings)
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Bring the workers up; `load` waits for the first."""
+        self._tasks = [asyncio.create_task(supervisor.run()) for supervisor in self._supervisors]
+
+    async def stop(self) -> None:
+        """End them all."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def ready(self) -> int:
+        """How many take batches."""
+        return len(self._alive())
+
+    def workers(self) -> list[Worker]:
+        """Those that live."""
+        return [supervisor.worker for supervisor in self._supervisors if supervisor.worker is not None]
+
+    async def load(self, name: str) -> EncoderInfo:
+        """Load an encoder on every worker that lives.
+
+        Raises:
+            NotReady: none lives within the time a load may take.
+            WorkerLost: the encoder took every worker down.
+            VlmOodError: it can't be loaded.
+        """
+        await self._wait_for_one(name)
+        results = await asyncio.gather(
+            *(supervisor.ensure(name) for supervisor in self._alive()), return_exceptions=True
+        )
+        for loaded in results:
+            if isinstance(loaded, Loaded):
+                return loaded.info
+        raise _explain(name, results)
+
+    async def unload(self, name: str) -> None:
+        """Let go of an encoder on every worker; one that died meanwhile has done so already."""
+        for supervisor in self._supervisors:
+            with suppress(WorkerGone):
+                await supervisor.unload(name)
+
+    def _alive(self) -> list[Supervisor]:
+        return [supervisor for supervisor in self._supervisors if supervisor.ready.is_set()]
+
+    async def _wait_for_one(self, name: str) -> None:
+        """Until a worker is ready, or every one of them has failed."""
+        try:
+            async with asyncio.timeout(self._settings.load_timeout_s):
+                while not self._alive():
+                    coming = [supervisor for supervisor in self._supervisors if supervisor.failure is None]
+                    if not coming:
+                        raise _explain(name, [supervisor.failure for supervisor in self._supervisors])
+                    await _first(supervisor.settled for supervisor in coming)
+        except TimeoutError:
+            raise NotReady(f"no worker came up within {self._settings.load_timeout_s:.0f} s: see the log") from None
+
+
+async def _first(events: Iterable[asyncio.Event]) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def plans(settings: EngineSettings) -> list[WorkerPlan]:
+    """One for each device. Counting CUDA devices asks the driver's NVML and makes no context."""
+    if settings.device in {"auto", "cuda"} and torch.cuda.device_count():
+        devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    else:
+        devices = [settings.device]
+    threads = max(1, cores() // len(devices)) if settings.workers == "process" else None
+    return [WorkerPlan(settings.load, device, settings.dtype, threads, settings.max_batch_cost) for device in devices]
+
+
+def _maker(settings: EngineSettings, plan: WorkerPlan) -> Callable[[], Worker]:
+    return lambda: ProcessWorker(plan) if settings.workers == "process" else InlineWorker(plan)
+
+
+def _explain(name: str, errors: Sequence[object]) -> VlmOodError:
+    """The most telling of the errors with which every worker failed."""
+    for error in errors:
+        if isinstance(error, VlmOodError):
+            return error
+    if any(isinstance(error, TimeoutError) for error in errors):
+        return NotReady(f"encoder {name} was not loaded in time: allow more with load_timeout_s")
+    return WorkerLost(f"encoder {name} took the worker down while it was loaded: see the log", RETRY_S)

@@ -1,0 +1,246 @@
+"""Keeps one worker alive and fed: one batch runs, the next waits behind it, formed as late as keeps the worker busy."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from service.caching.flight import SingleFlight
+from service.engine.errors import WorkerLost
+from service.engine.metrics import EngineMetrics
+from service.engine.schedule.items import AnyItem, Batch, ImageItem, TextItem
+from service.engine.schedule.latency import LatencyBook
+from service.engine.schedule.queue import FairQueue
+from service.engine.settings import EngineSettings
+from service.engine.worker.base import Worker, WorkerGone
+from service.engine.worker.protocol import EncodedImages, Loaded
+from vlm_ood.errors import VlmOodError
+from vlm_ood.types import ImageFeatures
+
+AT_ONCE = 2
+RETRY_S = 1.0
+AT_LEAST_S = 1e-6
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """One device.
+
+    A batch that fails is tried again, one item at a time: a poisoned item fails alone, and an item under which two
+    workers died is given up.
+
+    Args:
+        make: a new worker.
+        wanted: encoders that a new worker loads before it takes a batch.
+
+    Attributes:
+        ready: set while a worker takes batches.
+        settled: set once a worker is ready or `failure` is known.
+        failure: why the last worker ended, until the next one is ready.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Worker],
+        wanted: Callable[[], tuple[str, ...]],
+        queue: FairQueue,
+        latency: LatencyBook,
+        metrics: EngineMetrics,
+        settings: EngineSettings,
+    ) -> None:
+        self._make, self._wanted, self._queue = make, wanted, queue
+        self._latency, self._metrics, self._settings = latency, metrics, settings
+        self._worker: Worker | None = None
+        self._loaded: dict[str, Loaded] = {}
+        self._loads: SingleFlight[str, Loaded] = SingleFlight(abandon=False)
+        self._outstanding: deque[Batch] = deque()
+        self._since = 0.0
+        self._failures = 0
+        self.ready = asyncio.Event()
+        self.settled = asyncio.Event()
+        self.failure: Exception | None = None
+
+    @property
+    def worker(self) -> Worker | None:
+        """The one that lives, if one does."""
+        return self._worker
+
+    async def run(self) -> None:
+        """One worker after another, until cancelled."""
+        while True:
+            try:
+                await self._live()
+            except Exception as error:  # whatever it was: a device without a supervisor would be lost for good
+                log.warning("worker lost: %r", error)
+                self.failure = error
+                self.settled.set()
+            pause_s = self._settings.restart_backoff_s * 2 ** min(self._failures, 16)
+            self._failures += 1
+            await asyncio.sleep(min(pause_s, self._settings.restart_backoff_max_s))
+            self._metrics.restarts.inc()
+
+    async def ensure(self, name: str) -> Loaded:
+        """The encoder on this worker, loaded when it isn't.
+
+        Raises:
+            WorkerGone: there is no worker, or it died over it.
+            VlmOodError: the encoder can't be loaded.
+        """
+        if name in self._loaded:
+            return self._loaded[name]
+        return await self._loads.run(name, lambda: self._load(name))
+
+    async def unload(self, name: str) -> None:
+        """Let go of the encoder."""
+        if self._worker is not None and self._loaded.pop(name, None) is not None:
+            await self._worker.unload(name)
+
+    async def _live(self) -> None:
+        worker = self._make()
+        try:
+            await worker.start()
+            self._worker = worker
+            for name in self._wanted():
+                await self.ensure(name)
+            await self._serve(worker)
+        finally:
+            self.ready.clear()
+            self.settled.clear()
+            self._worker = None
+            self._loaded.clear()
+            self._reclaim()
+            await worker.stop()
+
+    async def _serve(self, worker: Worker) -> None:
+        self.failure = None
+        self.ready.set()
+        self.settled.set()
+        feeding = asyncio.create_task(self._feed(worker))
+        try:
+            either: set[asyncio.Future[Any]] = {feeding, worker.lost}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            feeding.cancel()
+            await asyncio.wait({feeding})
+        if not feeding.cancelled() and (error := feeding.exception()) is not None:
+            raise error
+        raise WorkerGone(worker.lost.result())
+
+    async def _feed(self, worker: Worker) -> None:
+        places = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await places.acquire()
+                batch = await self._queue.take(self._free_in_s)
+                if not self._outstanding:
+                    self._since = time.monotonic()
+                self._outstanding.append(batch)
+                group.create_task(self._execute(worker, batch, places))
+
+    async def _execute(self, worker: Worker, batch: Batch, places: asyncio.Semaphore) -> None:
+        self._metrics.dispatches.labels(batch.key.encoder, batch.reason).inc()
+        try:
+            await self.ensure(batch.key.encoder)
+            async with asyncio.timeout(self._settings.batch_timeout_s):
+                seconds = await _encode(worker, batch)
+        except WorkerGone:
+            return  # the batch stays outstanding and is reclaimed; the place stays taken
+        except TimeoutError:
+            log.error("a batch took longer than %.0f s: the worker hangs", self._settings.batch_timeout_s)
+            worker.kill()
+            return
+        except VlmOodError as error:
+            self._isolate(batch, error)
+        else:
+            self._learn(batch, seconds)
+        self._outstanding.remove(batch)
+        self._since = time.monotonic()
+        places.release()
+        self._queue.look_again()
+
+    def _free_in_s(self) -> float:
+        """Until the batch that runs is done, as predicted; never nothing, since it isn't done."""
+        if not self._outstanding:
+            return 0.0
+        key, cost = self._outstanding[0].key, self._outstanding[0].cost
+        predicted_s = self._latency[key.encoder, key.kind].predict(cost, key.max_cost)
+        return max(AT_LEAST_S, self._since + predicted_s - time.monotonic())
+
+    def _learn(self, batch: Batch, seconds: float) -> None:
+        self._failures = 0
+        name = batch.key.encoder
+        self._latency[name, batch.key.kind].observe(batch.cost, seconds)
+        self._metrics.executions.labels(name).inc()
+        self._metrics.inferences.labels(name).inc(batch.cost)
+        self._metrics.batch_size.labels(name).observe(batch.cost)
+        self._metrics.encode_s.labels(name).observe(seconds)
+
+    def _isolate(self, batch: Batch, error: VlmOodError) -> None:
+        """One item can't blame another; several are tried again one by one."""
+        if len(batch.items) == 1:
+            batch.items[0].fail(error)
+            return
+        for item in batch.items:
+            item.alone = True
+        self._queue.put_back(batch.items)
+
+    def _reclaim(self) -> None:
+        """The oldest batch was in the worker when it died; those behind it had not begun."""
+        batches = list(self._outstanding)
+        self._outstanding.clear()
+        for batch in reversed(batches[1:]):
+            self._queue.put_back(batch.items)
+        if batches:
+            self._queue.put_back([item for item in batches[0].items if _survives(item)])
+
+    async def _load(self, name: str) -> Loaded:
+        if self._worker is None:
+            raise WorkerGone("there is no worker now")
+        async with asyncio.timeout(self._settings.load_timeout_s):
+            loaded = await self._worker.load(name)
+        for timing in loaded.timings:
+            self._latency[name, timing.kind].observe(timing.n, timing.seconds)
+        self._loaded[name] = loaded
+        return loaded
+
+
+def _survives(item: AnyItem) -> bool:
+    item.crashes += 1
+    if item.crashes == 1:
+        item.alone = True
+        return True
+    item.fail(WorkerLost("the worker died under this work twice: check the input, or try again later", RETRY_S))
+    return False
+
+
+async def _encode(worker: Worker, batch: Batch) -> float:
+    """Run the batch and keep its promises; returns the seconds that the device took."""
+    first = batch.items[0]
+    if isinstance(first, TextItem):
+        text = await worker.encode_text(batch.key.encoder, first.prompts)
+        first.encode_s = text.seconds
+        first.succeed(torch.from_numpy(text.vectors))
+        return text.seconds
+    items = [item for item in batch.items if isinstance(item, ImageItem)]
+    encoded = await worker.encode_images(
+        batch.key.encoder, [item.pixels for item in items], batch.key.kind == "patches"
+    )
+    for row, item in enumerate(items):
+        item.encode_s = encoded.seconds
+        _deliver(item, encoded, row)
+    return encoded.seconds
+
+
+def _deliver(item: ImageItem, encoded: EncodedImages, row: int) -> None:
+    """One row, as a record of its own; a row without length is the error of its image alone."""
+    rows = slice(row, row + 1)
+    patches = None if encoded.patches is None else torch.from_numpy(encoded.patches[rows])
+    try:
+        item.succeed(ImageFeatures(torch.from_numpy(encoded.pooled[rows]), patches, encoded.grid))
+    except VlmOodError as error:
+        item.fail(error)

@@ -1,0 +1,61 @@
+"""What the engine expects of a worker."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from service.engine.settings import Loader
+from service.engine.worker.protocol import EncodedImages, EncodedText, Loaded
+from vlm_ood.encoders.device import Precision
+
+
+class WorkerGone(Exception):  # noqa: N818 (an event between the engine's parts, never shown)
+    """The worker died before it answered."""
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """How a worker is made.
+
+    Args:
+        threads: of one operation on the CPU; None leaves PyTorch's own choice.
+    """
+
+    load: Loader
+    device: str
+    dtype: Precision
+    threads: int | None
+    max_batch: int | None
+
+
+class Worker(Protocol):
+    """One device. It runs what it is given in order; a call raises WorkerGone when the worker dies."""
+
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        """Done, with the reason, once the worker is dead."""
+
+    async def start(self) -> None:
+        """Bring it to life."""
+
+    async def load(self, name: str) -> Loaded:
+        """Load an encoder and warm it up, beside the batches of others."""
+
+    async def unload(self, name: str) -> None:
+        """Let go of an encoder."""
+
+    async def encode_images(self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], patches: bool) -> EncodedImages:
+        """One forward pass."""
+
+    async def encode_text(self, name: str, prompts: tuple[str, ...]) -> EncodedText:
+        """One pass over prompts."""
+
+    def kill(self) -> None:
+        """End it now, whatever it does."""
+
+    async def stop(self) -> None:
+        """End it after what it has been given, and free all it held."""

@@ -1,0 +1,122 @@
+"""What a worker does, in whichever process: load encoders, warm them up, run batches."""
+
+import gc
+import time
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from service.engine.records import EncoderInfo
+from service.engine.settings import Loader
+from service.engine.worker.protocol import EncodedImages, EncodedText, Loaded, Timing, Vectors
+from vlm_ood.encoders import Encoder
+from vlm_ood.encoders.device import Precision
+
+WARM_UP_PROMPTS = (1, 16)
+
+
+class Executor:
+    """Encoders of one device; loading may run beside encoding, each on one thread."""
+
+    def __init__(self, load: Loader, device: str, dtype: Precision) -> None:
+        self._load, self._device, self._dtype = load, device, dtype
+        self._encoders: dict[str, Encoder] = {}
+
+    def load(self, name: str, max_batch: int | None) -> Loaded:
+        """Load an encoder; it serves once it is warm."""
+        encoder = self._load(name, self._device, self._dtype)
+        largest = max_batch or encoder.batch_size
+        timings = _warm_up(encoder, largest)
+        self._encoders[name] = encoder
+        return Loaded(_describe(name, encoder), largest, timings)
+
+    def unload(self, name: str) -> None:
+        """Let go of an encoder and of the memory of its device."""
+        self._encoders.pop(name, None)
+        gc.collect()
+        torch.cuda.empty_cache()  # does nothing without a context
+
+    def encode_images(self, name: str, pixels: UInt8[Tensor, "n 3 h w"], patches: bool) -> EncodedImages:
+        """One forward pass over preprocessed images."""
+        return _encode_images(self._encoders[name], pixels, patches)
+
+    def encode_text(self, name: str, prompts: Sequence[str]) -> EncodedText:
+        """One pass over prompts."""
+        start = time.perf_counter()
+        vectors = self._encoders[name].encode_text(prompts, normalise=False)
+        return EncodedText(_to_array(vectors), time.perf_counter() - start)
+
+    def device_is_lost(self) -> bool:
+        """Whether a CUDA error broke the context: nothing but a new process mends that."""
+        if not self._device.startswith("cuda"):
+            return False
+        try:
+            torch.cuda.synchronize()
+        except Exception:
+            return True
+        return False
+
+
+def _encode_images(encoder: Encoder, pixels: UInt8[Tensor, "n 3 h w"], patches: bool) -> EncodedImages:
+    start = time.perf_counter()
+    if encoder.device.type == "cuda":
+        pixels = pixels.pin_memory().to(encoder.device, non_blocking=True)
+    features = encoder.encode_pixels(pixels, patches=patches)
+    pooled = _to_array(features.pooled)
+    tokens = None if features.patches is None else _to_array(features.patches)
+    return EncodedImages(pooled, tokens, features.grid, time.perf_counter() - start)
+
+
+def _to_array(vectors: Tensor) -> Vectors:
+    array: Vectors = vectors.detach().float().cpu().numpy()
+    return array
+
+
+def _warm_up(encoder: Encoder, largest: int) -> tuple[Timing, ...]:
+    """Powers of two up to the largest batch, twice each: the first passes choose kernels, the second are timed."""
+    preprocessing = encoder.preprocessing
+    blank = torch.full((largest, 3, preprocessing.height, preprocessing.width), 127, dtype=torch.uint8)
+    sizes = [("images", min(2**power, largest)) for power in range((largest - 1).bit_length() + 1)]
+    if "patches" in encoder.capabilities:
+        sizes += [("patches", n) for n in sorted({1, largest})]
+    timings = []
+    for kind, n in sizes:
+        _encode_images(encoder, blank[:n], kind == "patches")
+        timings.append(Timing(kind, n, _encode_images(encoder, blank[:n], kind == "patches").seconds))
+    return (*timings, *_warm_up_text(encoder))
+
+
+def _warm_up_text(encoder: Encoder) -> list[Timing]:
+    timings = []
+    for n in WARM_UP_PROMPTS:
+        prompts = [f"a photo of a thing number {row}." for row in range(n)]
+        encoder.encode_text(prompts)
+        start = time.perf_counter()
+        _to_array(encoder.encode_text(prompts))
+        timings.append(Timing("text", n, time.perf_counter() - start))
+    return timings
+
+
+def _describe(name: str, encoder: Encoder) -> EncoderInfo:
+    return EncoderInfo(
+        name=name,
+        digest=encoder.digest,
+        dim=encoder.dim,
+        scale=float(encoder.scale),
+        device=str(encoder.device),
+        dtype=str(encoder.dtype).removeprefix("torch."),
+        capabilities=frozenset(encoder.capabilities),
+        preprocessing=encoder.preprocessing,
+        grid=_grid(encoder),
+        batch_size=encoder.batch_size,
+    )
+
+
+def _grid(encoder: Encoder) -> tuple[int, int] | None:
+    if "patches" not in encoder.capabilities:
+        return None
+    preprocessing = encoder.preprocessing
+    blank = torch.full((1, 3, preprocessing.height, preprocessing.width), 127, dtype=torch.uint8)
+    return encoder.encode_pixels(blank, patches=True).grid

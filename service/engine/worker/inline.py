@@ -1,0 +1,74 @@
+"""A worker in threads of this process, for tests and small set-ups: a crash of the network is a crash of the server."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from service.engine.worker.base import WorkerPlan
+from service.engine.worker.executor import Executor
+from service.engine.worker.protocol import EncodedImages, EncodedText, Failure, Loaded
+
+T = TypeVar("T")
+
+
+class InlineWorker:
+    """See `Worker`: one thread encodes, another one loads."""
+
+    def __init__(self, plan: WorkerPlan) -> None:
+        self._plan = plan
+        self._executor = Executor(plan.load, plan.device, plan.dtype)
+        self._encoding = ThreadPoolExecutor(1, "encode")
+        self._loading = ThreadPoolExecutor(1, "load")
+        self._lost: asyncio.Future[str] | None = None
+
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        """See `Worker`; a thread never dies on its own."""
+        if self._lost is None:
+            self._lost = asyncio.get_running_loop().create_future()
+        return self._lost
+
+    async def start(self) -> None:
+        """See `Worker`."""
+
+    async def load(self, name: str) -> Loaded:
+        """See `Worker`."""
+        return await _run(self._loading, lambda: self._executor.load(name, self._plan.max_batch))
+
+    async def unload(self, name: str) -> None:
+        """See `Worker`."""
+        await _run(self._loading, lambda: self._executor.unload(name))
+
+    async def encode_images(self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], patches: bool) -> EncodedImages:
+        """See `Worker`."""
+        return await _run(
+            self._encoding, lambda: self._executor.encode_images(name, torch.stack(list(images)), patches)
+        )
+
+    async def encode_text(self, name: str, prompts: tuple[str, ...]) -> EncodedText:
+        """See `Worker`."""
+        return await _run(self._encoding, lambda: self._executor.encode_text(name, prompts))
+
+    def kill(self) -> None:
+        """See `Worker`: a thread can't be killed; it is left alone."""
+        if not self.lost.done():
+            self.lost.set_result("given up")
+
+    async def stop(self) -> None:
+        """See `Worker`."""
+        wait = not self.lost.done()
+        await asyncio.to_thread(self._encoding.shutdown, wait, cancel_futures=True)
+        await asyncio.to_thread(self._loading.shutdown, wait, cancel_futures=True)
+
+
+async def _run(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    """In the pool; every failure comes out as a VlmOodError, as it does from a worker process."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    except Exception as error:
+        raise Failure.of(error).error() from error

@@ -1,0 +1,90 @@
+"""What runs in a worker process: jobs come over the pipe, replies go back over it."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from multiprocessing.connection import Connection
+
+import torch
+
+from service.engine.worker.base import WorkerPlan
+from service.engine.worker.executor import Executor
+from service.engine.worker.protocol import Answer, Attach, EncodeImages, EncodeText, Failure, Job, Load, Reply, Unload
+from service.engine.worker.shared_pixels import SharedPixels
+
+EXIT_DEVICE_LOST = 70
+
+
+def main(plan: WorkerPlan, connection: Connection) -> None:
+    """Until the engine closes the pipe or says None.
+
+    Signals go to the engine, which drains first; should it die, the pipe ends and so does this process.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if plan.threads:
+        torch.set_num_threads(plan.threads)
+    WorkerProcess(plan, connection).run()
+
+
+class WorkerProcess:
+    """Batches run on the main thread, loads on another, and a third one sends, so that the device needn't wait."""
+
+    def __init__(self, plan: WorkerPlan, connection: Connection) -> None:
+        self._connection = connection
+        self._executor = Executor(plan.load, plan.device, plan.dtype)
+        self._pixels: dict[str, SharedPixels] = {}
+        self._loader = ThreadPoolExecutor(1, "load")
+        self._sender = ThreadPoolExecutor(1, "send")
+
+    def run(self) -> None:
+        """Take jobs in order."""
+        for job in self._jobs():
+            match job.message:
+                case Load(name, max_batch):
+                    self._loader.submit(self._answer, job.number, partial(self._executor.load, name, max_batch))
+                case Unload(name):
+                    self._answer(job.number, partial(self._unload, name))
+                case Attach(name, segment, shape):
+                    self._answer(job.number, partial(self._attach, name, segment, shape))
+                case EncodeImages():
+                    self._answer(job.number, partial(self._encode_images, job.message))
+                case EncodeText(name, prompts):
+                    self._answer(job.number, partial(self._executor.encode_text, name, prompts))
+        self._loader.shutdown(cancel_futures=True)
+        self._sender.shutdown()
+
+    def _jobs(self) -> Iterator[Job]:
+        try:
+            while (job := self._connection.recv()) is not None:
+                yield job
+        except (EOFError, OSError):
+            os._exit(1)  # the engine is gone: nobody waits for anything
+
+    def _answer(self, number: int, work: Callable[[], Answer]) -> None:
+        try:
+            answer = work()
+        except Exception as error:
+            if self._executor.device_is_lost():
+                os._exit(EXIT_DEVICE_LOST)
+            answer = Failure.of(error)
+        self._sender.submit(self._send, Reply(number, answer))
+
+    def _send(self, reply: Reply) -> None:
+        try:
+            self._connection.send(reply)
+        except OSError:
+            os._exit(1)
+
+    def _encode_images(self, message: EncodeImages) -> Answer:
+        pixels = self._pixels[message.name].read(message.slot, message.count)
+        return self._executor.encode_images(message.name, pixels, message.patches)
+
+    def _attach(self, name: str, segment: str, shape: tuple[int, ...]) -> None:
+        self._pixels[name] = SharedPixels.attach(segment, shape)
+
+    def _unload(self, name: str) -> None:
+        self._executor.unload(name)
+        self._pixels.pop(name).close()

@@ -1,0 +1,186 @@
+"""A worker in a process of its own: spawned, so that this process never touches a GPU."""
+
+import asyncio
+import atexit
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+from typing import TypeVar
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from service.engine.worker.base import WorkerGone, WorkerPlan
+from service.engine.worker.main import main
+from service.engine.worker.protocol import (
+    Answer,
+    Attach,
+    EncodedImages,
+    EncodedText,
+    EncodeImages,
+    EncodeText,
+    Failure,
+    Job,
+    Load,
+    Loaded,
+    Message,
+    Reply,
+    Unload,
+)
+from service.engine.worker.shared_pixels import SharedPixels
+
+SLOTS = 2  # one batch runs, one waits behind it
+STOP_S = 10.0
+
+T = TypeVar("T")
+
+
+class ProcessWorker:
+    """See `Worker`. Blocking calls on the pipe have a thread each way; everything else is on the event loop."""
+
+    def __init__(self, plan: WorkerPlan) -> None:
+        self._plan = plan
+        self._loop = asyncio.get_running_loop()
+        self._lost: asyncio.Future[str] = self._loop.create_future()
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._pixels: dict[str, SharedPixels] = {}
+        self._free_slots = list(range(SLOTS))
+        self._sender = ThreadPoolExecutor(1, "send")
+        self._reader = threading.Thread(target=self._read, name="receive", daemon=True)
+        context = get_context("spawn")
+        self._connection, self._theirs = context.Pipe()
+        self._process = context.Process(target=main, args=(plan, self._theirs), name="vlm-ood-worker", daemon=True)
+
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        """See `Worker`."""
+        return self._lost
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process."""
+        return self._process.pid
+
+    async def start(self) -> None:
+        """See `Worker`."""
+        await asyncio.to_thread(self._process.start)
+        atexit.register(self.kill)  # it ignores SIGTERM, with which multiprocessing would end it
+        self._theirs.close()  # else the pipe would not end with the process
+        self._reader.start()
+
+    async def load(self, name: str) -> Loaded:
+        """See `Worker`."""
+        loaded = await self._call(Loaded, Load(name, self._plan.max_batch))
+        preprocessing = loaded.info.preprocessing
+        await self._share(name, (SLOTS, loaded.max_batch, 3, preprocessing.height, preprocessing.width))
+        return loaded
+
+    async def unload(self, name: str) -> None:
+        """See `Worker`."""
+        await self._call(type(None), Unload(name))
+        self._pixels.pop(name).close()
+
+    async def encode_images(self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], patches: bool) -> EncodedImages:
+        """See `Worker`."""
+        slot, pixels = self._free_slots.pop(), self._pixels[name]
+        try:
+            message = EncodeImages(name, slot, len(images), patches)
+            return await self._call(EncodedImages, message, lambda: pixels.write(slot, images))
+        finally:
+            self._free_slots.append(slot)
+
+    async def encode_text(self, name: str, prompts: tuple[str, ...]) -> EncodedText:
+        """See `Worker`."""
+        return await self._call(EncodedText, EncodeText(name, prompts))
+
+    def kill(self) -> None:
+        """See `Worker`."""
+        with suppress(ValueError):  # closed already
+            self._process.kill()
+
+    async def stop(self) -> None:
+        """See `Worker`."""
+        if self._process.pid is None:
+            self._theirs.close()
+        elif not self._lost.done():
+            with suppress(WorkerGone):
+                await self._send(None)
+        await asyncio.to_thread(self._end)
+
+    async def _share(self, name: str, shape: tuple[int, ...]) -> None:
+        pixels = SharedPixels.create(shape)
+        try:
+            await self._call(type(None), Attach(name, pixels.name, shape))
+        except BaseException:
+            pixels.close()
+            raise
+        finally:
+            pixels.unlink()
+        self._pixels[name] = pixels
+
+    async def _call(self, kind: type[T], message: Message, before: Callable[[], None] | None = None) -> T:
+        if self._lost.done():
+            raise WorkerGone(self._lost.result())
+        job = Job(next(self._numbers), message)
+        future = self._waiting[job.number] = self._loop.create_future()
+        try:
+            await self._send(job, before)
+            answer = await future
+        finally:
+            self._waiting.pop(job.number, None)
+        if isinstance(answer, Failure):
+            raise answer.error()
+        if not isinstance(answer, kind):
+            raise TypeError(f"{type(message).__name__} was answered with {type(answer).__name__}")
+        return answer
+
+    async def _send(self, job: Job | None, before: Callable[[], None] | None = None) -> None:
+        def write() -> None:
+            if before is not None:
+                before()
+            self._connection.send(job)
+
+        try:
+            await self._loop.run_in_executor(self._sender, write)
+        except OSError as error:
+            raise WorkerGone(str(error)) from error
+
+    def _read(self) -> None:
+        """The thread that waits for replies, until the pipe ends."""
+        with suppress(RuntimeError):  # the event loop is closed
+            try:
+                while True:
+                    self._loop.call_soon_threadsafe(self._settle, self._connection.recv())
+            except (EOFError, OSError):
+                self._loop.call_soon_threadsafe(self._lose)
+
+    def _settle(self, reply: Reply) -> None:
+        future = self._waiting.get(reply.number)
+        if future is not None and not future.done():
+            future.set_result(reply.answer)
+
+    def _lose(self) -> None:
+        if not self._lost.done():
+            self._lost.set_result(f"the worker process ended with exit code {self._process.exitcode}")
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(WorkerGone(self._lost.result()))
+
+    def _end(self) -> None:
+        """Wait for the process, or end it, and free what it took."""
+        if self._process.pid is not None:
+            self._process.join(STOP_S)
+            self.kill()
+            self._process.join()
+            self._reader.join()
+        self._sender.shutdown()
+        self._connection.close()
+        for pixels in self._pixels.values():
+            pixels.close()
+        self._pixels.clear()
+        atexit.unregister(self.kill)
+        self._process.close()

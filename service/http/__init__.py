@@ -1,0 +1,1 @@
+"""From HTTP to checked records and back: bodies, dependencies of routes, the OpenAPI document."""

@@ -1,0 +1,94 @@
+"""What routes ask for, in words. All of it is async: FastAPI gives each plain function a hop to a thread."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Request, Response
+from fastapi.security import HTTPBearer, SecurityScopes
+
+from service.calibration.records import CalibrationJson, CalibrationOptions
+from service.detectors.rows import DetectorRow
+from service.errors import ForbiddenError
+from service.http.body import Body, read_body
+from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
+from service.security.access import Principal
+from service.services import Services
+
+bearer = HTTPBearer(auto_error=False, description="A key made by `vlm-ood keys create`.")
+
+
+async def the_services(request: Request) -> Services:
+    """Of this application."""
+    return cast(Services, request.app.state.services)
+
+
+TheServices = Annotated[Services, Depends(the_services)]
+
+
+async def the_caller(request: Request, needed: SecurityScopes, _: Annotated[object, Depends(bearer)]) -> Principal:
+    """Who calls, if that is allowed to; the middleware has found out who it is.
+
+    Raises:
+        ForbiddenError: the key lacks the access that this route needs.
+    """
+    principal = cast(Principal, request.state.principal)
+    missing = [access for access in needed.scopes if access not in principal.access]
+    if missing:
+        raise ForbiddenError(f"this key lacks the access {', '.join(missing)}: use another, or make one")
+    return principal
+
+
+Caller = Annotated[Principal, Depends(the_caller)]
+
+
+async def one_charge(response: Response, caller: Caller, services: TheServices) -> None:
+    """A request without images counts as one."""
+    await charge(response, caller, services, 1)
+
+
+async def charge(response: Response, caller: Principal, services: Services, images: int) -> None:
+    """Take images off the caller's account and say what is left."""
+    response.headers.update(await services.limiter.charge(caller, images))
+
+
+async def the_detector(
+    detector_id: Annotated[str, Path(max_length=64, examples=["det_3f0c0d7c9d2e4b6f8a1b2c3d"])],
+    caller: Caller,
+    services: TheServices,
+) -> DetectorRow:
+    """The caller's detector of the path."""
+    return await services.detectors.get(caller.tenant, detector_id)
+
+
+TheDetector = Annotated[DetectorRow, Depends(the_detector)]
+
+
+async def the_score_request(
+    request: Request, response: Response, caller: Caller, services: TheServices
+) -> Body[ScoreOptions]:
+    """Images and the detector to score them with."""
+    body = await read_body(request, ScoreOptions, ScoreJson, services.settings.max_images)
+    await charge(response, caller, services, len(body.uploads))
+    return body
+
+
+async def the_detector_score_request(
+    request: Request, response: Response, caller: Caller, services: TheServices
+) -> Body[AnswerOptions]:
+    """Images for a stored detector."""
+    body = await read_body(request, AnswerOptions, DetectorScoreJson, services.settings.max_images)
+    await charge(response, caller, services, len(body.uploads))
+    return body
+
+
+async def the_calibration_request(
+    request: Request, response: Response, caller: Caller, services: TheServices
+) -> Body[CalibrationOptions]:
+    """Images that belong."""
+    body = await read_body(request, CalibrationOptions, CalibrationJson, services.settings.max_calibration_images)
+    await charge(response, caller, services, len(body.uploads))
+    return body
+
+
+TheScoreRequest = Annotated[Body[ScoreOptions], Depends(the_score_request)]
+TheDetectorScoreRequest = Annotated[Body[AnswerOptions], Depends(the_detector_score_request)]
+TheCalibrationRequest = Annotated[Body[CalibrationOptions], Depends(the_calibration_request)]

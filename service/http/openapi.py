@@ -1,0 +1,87 @@
+"""The parts of the OpenAPI document that FastAPI can't guess: bodies of two kinds, and problems."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.calibration.records import CalibrationJson, CalibrationOptions
+from service.http.records import Asked, Images, Problem
+from service.problems import INVALID, KINDS
+from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
+
+BODIES: Final[tuple[type[BaseModel], ...]] = (
+    ScoreJson,
+    ScoreOptions,
+    DetectorScoreJson,
+    AnswerOptions,
+    CalibrationJson,
+    CalibrationOptions,
+)
+TINY_PNG: Final = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGP438AARAwQCgAt7gX9iz9uhAAAAABJRU5ErkJggg=="
+
+
+def two_bodies(options: type[Asked], from_json: type[Images], example: dict[str, Any]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads images as files or in base64."""
+    files = {
+        "type": "object",
+        "properties": {
+            "images": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Files."},
+            "urls": {"type": "array", "items": {"type": "string"}, "description": "Off by default."},
+        },
+    }
+    form = {"allOf": [files, _reference(options)]}
+    json_example = {"images": [{"name": "tiny.png", "content": TINY_PNG}], **example}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                "application/json": {"schema": _reference(from_json), "example": json_example},
+            },
+        }
+    }
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route: what may go wrong everywhere, and these."""
+    titles: dict[int, list[str]] = {}
+    for kind in [*KINDS.values(), INVALID]:
+        titles.setdefault(kind.status, []).append(kind.title)
+    everywhere = (401, 403, 413, 421, 422, 429)
+    return {
+        status: {
+            "description": "; ".join(dict.fromkeys(titles[status])),
+            "content": {"application/problem+json": {"schema": _reference(Problem)}},
+        }
+        for status in sorted({*everywhere, *statuses})
+    }
+
+
+def describe(app: FastAPI, *, summary: str, description: str) -> None:
+    """Make the application's document, once, when it is first asked for."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(
+                title=app.title, version=app.version, summary=summary, description=description, routes=app.routes
+            )
+            made["components"]["schemas"] |= _schemas((*BODIES, Problem))
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _schemas(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+    )
+    return dict(definitions["$defs"])
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}

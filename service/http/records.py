@@ -1,0 +1,68 @@
+"""Types that several records share."""
+
+import base64
+import binascii
+from typing import Annotated, Any, Self
+
+from annotated_types import Len
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from vlm_ood.errors import ImageError
+
+Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Template = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Asked(BaseModel):
+    """Something a caller sends: unknown fields are errors, so that a typing mistake can't pass for a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Answered(BaseModel):
+    """Something we send."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+
+
+class Problem(Answered):
+    """RFC 9457: what went wrong, for people (`detail`) and programs (`type`)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[dict[str, Any]] | None = None
+
+
+class ImageSource(Asked):
+    """One image of a JSON request: base64 content, or a URL where the server allows that."""
+
+    name: Annotated[Name | None, Field(examples=["cat.jpg"])] = None
+    content: Annotated[str | None, Field(description="The file in base64.", examples=["iVBORw0KGgo="])] = None
+    url: Annotated[str | None, Field(description="Off by default.", max_length=2048)] = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.content is None) == (self.url is None):
+            raise ValueError("give either content or url")
+        return self
+
+    def decoded(self) -> bytes:
+        """The file.
+
+        Raises:
+            ImageError: not base64.
+        """
+        try:
+            return base64.b64decode(self.content or "", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ImageError(f"content is not base64: {error}") from None
+
+
+class Images(Asked):
+    """The images of a JSON request."""
+
+    images: Annotated[list[ImageSource], Len(min_length=1)]

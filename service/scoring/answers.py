@@ -1,0 +1,47 @@
+"""What is answered about images."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from service.http.records import Answered
+
+Decision = Literal["in", "out"]
+
+
+class NearestView(Answered):
+    """A name and its share of the probability."""
+
+    name: str
+    probability: float
+
+
+class ItemError(Answered):
+    """Why one image has no answer; the others have theirs."""
+
+    code: Annotated[str, Field(examples=["image"])]
+    message: str
+
+
+class ImageAnswer(Answered):
+    """The answer about one image."""
+
+    index: int
+    image: Annotated[str, Field(examples=["cat.jpg"])]
+    score: Annotated[float | None, Field(description="Higher is more out of distribution.", examples=[0.31])] = None
+    decision: Decision | None = None
+    reason: str = ""
+    threshold: float | None = None
+    p_value: Annotated[float | None, Field(description="Conformal, in (0, 1]; null without a calibration.")] = None
+    classes: list[NearestView] = []  # noqa: RUF012
+    negatives: list[NearestView] = []  # noqa: RUF012
+    error: ItemError | None = None
+
+
+class ScoreAnswer(Answered):
+    """One answer an image, in the order they were sent."""
+
+    method: str
+    encoder: str
+    detector: Annotated[str | None, Field(description="Its id; null when it was given with the images.")]
+    results: list[ImageAnswer]

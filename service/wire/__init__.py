@@ -1,1 +1,0 @@
-"""What travels: the records of requests and answers, as pydantic reads and OpenAPI shows them."""

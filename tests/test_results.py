@@ -1,0 +1,48 @@
+"""Every answer says why."""
+
+import pytest
+import torch
+
+import vlm_ood as vo
+from vlm_ood.errors import TaskError
+from vlm_ood.results import judge
+
+CLASSES = vo.TextBank(("cat", "dog"), torch.eye(2))
+IMAGES = vo.ImageFeatures(torch.tensor([[1.0, 0.0], [0.6, 0.8], [1.0, 1.0]]))
+
+
+def test_without_a_calibration_there_is_no_decision_and_a_reason() -> None:
+    fitted = vo.create_detector("mcm").fit(vo.Task(classes=CLASSES))
+    answers = judge(fitted, ["a", "b", "c"], IMAGES, top=1)
+    assert [answer.decision for answer in answers] == [None] * 3
+    assert "no calibration" in answers[0].reason
+    assert [answer.classes[0].name for answer in answers][:2] == ["cat", "dog"]
+    assert answers[0].classes[0].probability == pytest.approx(1.0)
+
+
+def test_a_threshold_decides_and_equal_scores_belong() -> None:
+    fitted = vo.create_detector("max_cosine").fit(vo.Task(classes=CLASSES))
+    calibration = vo.calibrate([-0.9, -0.8], keep=0.9, digest=fitted.digest)
+    answers = judge(fitted, ["a", "b", "c"], IMAGES, calibration=calibration)
+    assert [answer.decision for answer in answers] == ["in", "in", "out"]  # -1, -0.8, -0.707 against -0.8
+    assert [answer.p_value for answer in answers] == pytest.approx([1.0, 2 / 3, 1 / 3])
+    assert "above the threshold -0.8" in answers[2].reason
+
+
+def test_a_calibration_of_another_detector_is_refused() -> None:
+    calibration = vo.calibrate([0.1, 0.2], digest="another")
+    fitted = vo.create_detector("mcm").fit(vo.Task(classes=CLASSES))
+    with pytest.raises(TaskError, match="calibrate again"):
+        judge(fitted, ["a", "b", "c"], IMAGES, calibration=calibration)
+
+
+def test_a_method_with_its_own_rule_decides_without_a_calibration() -> None:
+    task = vo.Task(classes=CLASSES, no=vo.TextBank(("no cat", "no dog"), -torch.eye(2)))
+    answers = judge(vo.create_detector("clipn").fit(task), ["a", "b", "c"], IMAGES)
+    assert [answer.decision for answer in answers] == ["in"] * 3
+    assert "threshold-free" in answers[0].reason
+
+
+def test_no_images_give_no_answers() -> None:
+    fitted = vo.create_detector("mcm").fit(vo.Task(classes=CLASSES))
+    assert judge(fitted, [], vo.ImageFeatures(torch.empty(0, 2))) == []

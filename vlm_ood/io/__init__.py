@@ -1,0 +1,1 @@
+"""Files: whole or not at all, caches, banks and features, what the package ships."""

@@ -1,0 +1,94 @@
+"""From class names to a text bank: prompts, their vectors, one average a name."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from vlm_ood.digests import digest_of
+from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.errors import ClassNamesError
+from vlm_ood.io.cache import DiskCache, bank_cache
+from vlm_ood.text.templates import Templates, templates_named
+from vlm_ood.types import TextBank
+
+
+def text_bank(
+    encoder: Encoder,
+    names: Sequence[str],
+    *,
+    templates: str | Sequence[str] | Templates = "single",
+    cache: DiskCache | None = None,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> TextBank:
+    """One unit vector a name, averaged over the templates; kept on disk by content.
+
+    Args:
+        encoder: whose text tower to use.
+        names: class names, at least one, none empty or given twice; surrounding white space is dropped.
+        templates: a set in `prompts/`, or a list of sentences with one "{}" each.
+        cache: where banks are kept; by default the user's cache folder.
+        batch_size: prompts in a forward pass.
+        progress: called with the number of prompts done since the last call.
+
+    Raises:
+        ClassNamesError: no names, an empty one, doubles.
+        TemplateError, UnknownNameError: for the templates.
+    """
+    names = clean_names(names)
+    chosen = templates_named(templates)
+    cache = cache or bank_cache()
+    digest = digest_of("text bank", encoder.digest, list(names), list(chosen.templates), chosen.average)
+    stored = cache.get(digest)
+    if stored is not None and stored.get("embeddings", torch.empty(0)).shape == (len(names), encoder.dim):
+        return TextBank(names, stored["embeddings"].to(encoder.device), digest)
+    embeddings = average_prompts(encoder, names, chosen, batch_size=batch_size, progress=progress)
+    cache.put(digest, {"embeddings": embeddings})
+    return TextBank(names, embeddings, digest)
+
+
+def average_prompts(
+    encoder: Encoder,
+    names: Sequence[str],
+    templates: Templates,
+    *,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> Float[Tensor, "c d"]:
+    """The averages themselves, at length 1; bounded memory for any number of names."""
+    per_chunk = max(1, 8192 // len(templates))
+    chunks = []
+    for start in range(0, len(names), per_chunk):
+        part = names[start : start + per_chunk]
+        prompts = [prompt for name in part for prompt in templates.prompts(name)]
+        vectors = encoder.encode_text(
+            prompts,
+            normalise=templates.average == "normalise_first",
+            batch_size=batch_size,
+            progress=progress,
+        )
+        chunks.append(functional.normalize(vectors.view(len(part), len(templates), -1).mean(dim=1), dim=-1))
+    return torch.cat(chunks)
+
+
+def clean_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names without surrounding white space.
+
+    Raises:
+        ClassNamesError: a single string, no names, an empty one, doubles.
+    """
+    if isinstance(names, str):
+        raise ClassNamesError(f"class names must be a list, got the string {names!r}: write [{names!r}]")
+    cleaned = tuple(name.strip() for name in names)
+    if not cleaned:
+        raise ClassNamesError("no class names: give at least one")
+    if "" in cleaned:
+        raise ClassNamesError(f"class name {cleaned.index('') + 1} of {len(cleaned)} is empty: leave it out")
+    seen: set[str] = set()
+    doubled = [name for name in cleaned if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    if doubled:
+        raise ClassNamesError(f"class names given twice: {', '.join(map(repr, sorted(set(doubled))))}; give each once")
+    return cleaned

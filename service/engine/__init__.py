@@ -4,6 +4,7 @@ from service.engine.engine import Engine
 from service.engine.errors import DeadlineExceeded, Draining, EngineError, NotReady, QueueFull, WorkerLost
 from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
 from service.engine.settings import EngineSettings
+from service.engine.text_port import EngineText
 
 __all__ = [
     "DeadlineExceeded",
@@ -14,6 +15,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineSettings",
+    "EngineText",
     "NotReady",
     "QueueFull",
     "QueueState",

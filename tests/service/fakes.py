@@ -91,7 +91,9 @@ class FakeEngine:
         self._fail()
         return text_bank(self.encoders[encoder], names, templates=templates)
 
-    async def encode_text(self, encoder: str, prompts: Sequence[str], *, normalise: bool = True) -> Tensor:
+    async def encode_text(
+        self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None
+    ) -> Tensor:
         self._fail()
         return self.encoders[encoder].encode_text(prompts, normalise=normalise)
 

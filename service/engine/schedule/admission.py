@@ -47,6 +47,7 @@ class Admission:
             InputError: more than the engine could ever hold.
             Draining: the engine is stopping.
             QueueFull: no room now, or the predicted wait is longer than the deadline.
+            DeadlineExceeded: it has passed already.
         """
         self.check_open()
         self._check_possible(len(sizes), sum(sizes))
@@ -118,7 +119,9 @@ class Admission:
             )
 
     def _check_time(self, key: BatchKey, cost: int, deadline_s: float) -> None:
-        """An empty engine takes whatever comes, so that a wrong prediction can't shut the door for ever."""
+        """An empty engine takes whatever comes, so that a wrong prediction can't keep it empty for ever."""
+        if deadline_s <= 0:
+            raise self.too_late("the deadline passed before the work began: allow more time or send less at once")
         if not self.items:
             return
         ahead_s = self.predicted_wait_s()

@@ -93,3 +93,10 @@ async def test_draining_does_not_wait_for_ever() -> None:
     door.admit(KEY, [1], [1], 10)
     with pytest.raises(TimeoutError):
         await door.drain(0.0)
+
+
+def test_a_deadline_that_has_passed_is_no_full_queue() -> None:
+    busy = admission()
+    busy.admit(KEY, [1], [1], 10)
+    with pytest.raises(DeadlineExceeded, match="before the work began"):
+        busy.admit(KEY, [1], [1], -0.01)

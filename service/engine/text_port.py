@@ -1,0 +1,75 @@
+"""The engine's text tower as an encoder, for library code that runs in a thread: text banks, mining."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from service.engine.engine import Engine
+from service.engine.records import EncoderInfo
+from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.errors import CapabilityError
+
+PIECE: Final = 1024  # prompts in one call of the engine, which cuts them into batches by the time they take
+
+
+class EngineText(Encoder):
+    """Encodes prompts through the engine's queue and prompt cache; vectors are fp32 on the CPU.
+
+    Make it on the event loop of the engine and call it from another thread: `encode_text` blocks until the loop has
+    answered, and would wait for itself on the loop's own thread.
+
+    Args:
+        engine: that encodes.
+        info: of the encoder whose text tower this is.
+        deadline_s: seconds from now for everything that is encoded; by default each call of the engine has the
+            engine's own deadline.
+    """
+
+    def __init__(self, engine: Engine, info: EncoderInfo, deadline_s: float | None = None) -> None:
+        self.name, self.digest, self.dim, self.scale = info.name, info.digest, info.dim, info.scale
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+        self.batch_size, self.preprocessing = info.batch_size, info.preprocessing
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._deadline = None if deadline_s is None else self._loop.time() + deadline_s
+
+    def encode_text(
+        self,
+        prompts: Sequence[str],
+        *,
+        normalise: bool = True,
+        batch_size: int = 256,
+        progress: Progress | None = None,
+    ) -> Float[Tensor, "n d"]:
+        """fp32 vectors of the prompts, in order, on the CPU.
+
+        Args:
+            prompts: whole sentences.
+            normalise: whether to bring each vector to length 1.
+            batch_size: not read; the engine chooses batches that let the images of others pass between them.
+            progress: called with the number of prompts done since the last call.
+
+        Raises:
+            EngineError: the engine can't answer now, or the deadline passed; what was encoded is in its cache.
+        """
+        pieces = [torch.empty(0, self.dim)]
+        for start in range(0, len(prompts), PIECE):
+            piece = list(prompts[start : start + PIECE])
+            deadline_s = None if self._deadline is None else self._deadline - self._loop.time()
+            asked = self._engine.encode_text(self.name, piece, normalise=normalise, deadline_s=deadline_s)
+            pieces.append(asyncio.run_coroutine_threadsafe(asked, self._loop).result())
+            if progress is not None:
+                progress(len(piece))
+        return torch.cat(pieces)
+
+    def encode_pixels(self, pixels: Any, *, patches: bool = False, stages: Sequence[int] = ()) -> NoReturn:
+        """Not here: images go through the engine's queue.
+
+        Raises:
+            CapabilityError: always.
+        """
+        raise CapabilityError(f"{self.name}: this port encodes prompts only; give images to the engine")

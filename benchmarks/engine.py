@@ -21,7 +21,7 @@ from rich.table import Table
 
 import vlm_ood as vo
 from benchmarks.common import in_turns
-from service.engine import Engine, EngineSettings
+from service.engine import EngineSettings, LocalEngine
 from vlm_ood.encoders import Encoder
 from vlm_ood.images import find_images, load_image
 
@@ -58,7 +58,7 @@ def decode_and_encode(encoder: Encoder, contents: Sequence[bytes], batch_size: i
         encoder.encode_pixels(pixels).pooled.cpu()
 
 
-async def ask(engine: Engine, name: str, contents: Sequence[bytes], clients: int) -> None:
+async def ask(engine: LocalEngine, name: str, contents: Sequence[bytes], clients: int) -> None:
     """Each client asks for the next image as soon as it has its answer."""
     left = iter(contents)
 
@@ -105,9 +105,9 @@ def main(
     show(f"{encoder} on {bare.device}, {images} files, {clients} clients", images, seconds, latencies)
 
 
-async def started(settings: EngineSettings) -> Engine:
+async def started(settings: EngineSettings) -> LocalEngine:
     """An engine on the running loop."""
-    engine = Engine(settings)
+    engine = LocalEngine(settings)
     await engine.start()
     return engine
 

@@ -11,7 +11,7 @@ from service.calibration.calibrator import Calibrator
 from service.detectors.maker import Maker
 from service.detectors.prepared import PreparedDetectors
 from service.detectors.store import DetectorStore
-from service.engine import Engine
+from service.engine import Engine, LocalEngine
 from service.http.readiness import Readiness
 from service.observability.metrics import HttpMetrics
 from service.scoring.scorer import Scorer
@@ -64,7 +64,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         StorageError: the database can't be opened.
     """
     registry = CollectorRegistry()
-    engine = engine or Engine(settings.engine(), registry)
+    engine = engine or LocalEngine(settings.engine(), registry)
     metrics = HttpMetrics(registry)
     database = Database(settings.sql_url)
     judging = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="judge")

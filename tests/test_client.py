@@ -16,7 +16,7 @@ from service.app import create_app
 from service.security.keys import KeyStore
 from service.settings import Settings
 from service.storage.database import Database
-from tests.service.fakes import FakeEngine, as_engine, png
+from tests.service.fakes import FakeEngine, png
 from tests.service.running import running
 from vlm_ood.cli import build
 from vlm_ood.client import AsyncClient, Client, Retries
@@ -84,7 +84,7 @@ def in_turn(*replies: httpx.Response | Exception) -> tuple[Handler, list[httpx.R
 @asynccontextmanager
 async def connected(tmp_path: Path, engine: FakeEngine) -> AsyncIterator[AsyncClient]:
     """A client of a real application, without a socket."""
-    app = create_app(Settings(data=tmp_path / "data", encoders=engine.encoder_names()), as_engine(engine))
+    app = create_app(Settings(data=tmp_path / "data", encoders=engine.encoder_names()), engine)
     async with (
         app.router.lifespan_context(app),
         AsyncClient(URL, transport=httpx.ASGITransport(app)) as client,
@@ -315,7 +315,7 @@ def test_the_command_line_scores_on_a_server_with_a_key(tmp_path: Path, monkeypa
     picture = tmp_path / "a.png"
     picture.write_bytes(png())
     command = ["score", str(picture), str(tmp_path / "none.png"), "--classes", "red,lime", "--json", "--server"]
-    with running(create_app(settings, as_engine(FakeEngine(["embedded"]))), settings) as url:
+    with running(create_app(settings, FakeEngine(["embedded"])), settings) as url:
         refused = CliRunner().invoke(build(), [*command, url])
         monkeypatch.setenv("VLM_OOD_API_KEY", token)
         scored = CliRunner().invoke(build(), [*command, url])

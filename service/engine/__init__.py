@@ -1,7 +1,8 @@
 """The engine: batches images and prompts of many callers onto supervised device workers. It knows nothing of HTTP."""
 
-from service.engine.engine import Engine
+from service.engine.base import Engine
 from service.engine.errors import DeadlineExceeded, Draining, EngineError, NotReady, QueueFull, WorkerLost
+from service.engine.local import LocalEngine
 from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
 from service.engine.settings import EngineSettings
 from service.engine.text_port import EngineText
@@ -16,6 +17,7 @@ __all__ = [
     "EngineError",
     "EngineSettings",
     "EngineText",
+    "LocalEngine",
     "NotReady",
     "QueueFull",
     "QueueState",

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from service.engine.engine import Engine
+from service.engine.base import Engine
 from service.engine.records import EncoderInfo
 from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.errors import CapabilityError

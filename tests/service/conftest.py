@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
-from tests.service.fakes import FakeEngine, as_engine
+from tests.service.fakes import FakeEngine
 
 Start = Callable[..., TestClient]
 
@@ -43,7 +43,7 @@ def start(tmp_path: Path, engine: FakeEngine) -> Iterator[Start]:
 
         def begin(**settings: Any) -> TestClient:
             own: dict[str, Any] = {"data": tmp_path, "encoders": engine.encoder_names()} | settings
-            app = create_app(Settings(**own), as_engine(engine))
+            app = create_app(Settings(**own), engine)
             return running.enter_context(
                 TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
             )

@@ -4,12 +4,12 @@ import asyncio
 import base64
 import io
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from PIL import Image
 from torch import Tensor
 
-from service.engine import EncoderInfo, Engine, EngineError, QueueState, Timings
+from service.engine import EncoderInfo, EngineError, QueueState, Timings
 from tests.fakes import GRID, FakeEncoder
 from vlm_ood import text_bank
 from vlm_ood.errors import ImageError, UnknownNameError, VlmOodError
@@ -113,11 +113,6 @@ class FakeEngine:
     def _fail(self) -> None:
         if self.failure is not None:
             raise self.failure
-
-
-def as_engine(fake: FakeEngine) -> Engine:
-    """For the type checker."""
-    return cast(Engine, fake)
 
 
 def png(colour: str = "red", size: tuple[int, int] = (16, 16)) -> bytes:

@@ -14,7 +14,7 @@ from service.errors import RetryableError, ServiceError
 from service.problems import KINDS, kind_of
 from service.settings import Settings
 from tests.service.conftest import Start, services_of
-from tests.service.fakes import FakeEngine, as_engine, files, png
+from tests.service.fakes import FakeEngine, files, png
 from vlm_ood.detectors import registry
 from vlm_ood.detectors.mcm import MCM
 from vlm_ood.errors import ServerError, VlmOodError
@@ -172,7 +172,7 @@ def test_the_page_of_docs_loads_nothing_from_elsewhere(client: TestClient) -> No
 
 
 def test_the_engine_runs_as_long_as_the_server(tmp_path: Path, engine: FakeEngine) -> None:
-    app = create_app(Settings(data=tmp_path, encoders=engine.encoder_names()), as_engine(engine))
+    app = create_app(Settings(data=tmp_path, encoders=engine.encoder_names()), engine)
     states = [engine.running]
     with TestClient(app):
         states.append(engine.running)

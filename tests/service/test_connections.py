@@ -10,7 +10,7 @@ import pytest
 from service.app import create_app
 from service.security.connections import GuardedProtocol
 from service.settings import Settings
-from tests.service.fakes import FakeEngine, as_engine, files, png
+from tests.service.fakes import FakeEngine, files, png
 from tests.service.running import running
 
 
@@ -19,7 +19,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(GuardedProtocol, "head_timeout_s", 0.3)
     engine = FakeEngine()
     settings = Settings(data=tmp_path, encoders=engine.encoder_names(), drain_s=1)
-    with running(create_app(settings, as_engine(engine)), settings) as url:
+    with running(create_app(settings, engine), settings) as url:
         yield url
 
 

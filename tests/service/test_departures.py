@@ -9,12 +9,12 @@ from starlette.types import Message
 
 from service.app import create_app
 from service.settings import Settings
-from tests.service.fakes import FakeEngine, as_engine, files, png
+from tests.service.fakes import FakeEngine, files, png
 
 
 async def test_the_work_for_a_caller_who_left_is_cancelled(tmp_path: Path) -> None:
     engine = FakeEngine()
-    app = create_app(Settings(data=tmp_path, encoders=engine.encoder_names()), as_engine(engine))
+    app = create_app(Settings(data=tmp_path, encoders=engine.encoder_names()), engine)
     request = httpx.Request("POST", "http://127.0.0.1/v1/score", files=files(png()), data={"classes": ["red", "blue"]})
     scope: dict[str, Any] = {
         "type": "http",

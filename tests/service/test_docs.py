@@ -15,7 +15,7 @@ from service.problems import INVALID, KINDS
 from service.security.access import OPEN_PATHS
 from service.settings import Settings
 from tests.conftest import ROOT
-from tests.service.fakes import FakeEngine, as_engine, png
+from tests.service.fakes import FakeEngine, png
 from tests.service.running import running
 from vlm_ood.io.vectors import save_bank, save_features
 
@@ -31,7 +31,7 @@ def test_every_command_of_the_tour_is_answered(tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(png("red"))
     (tmp_path / "rocket.jpg").write_bytes(png("lime"))
     commands = "".join(re.findall(r"```sh\n(.*?)```", API, re.DOTALL)).replace("curl -s ", "curl -sS --fail-with-body ")
-    with running(create_app(settings, as_engine(engine)), settings) as url:
+    with running(create_app(settings, engine), settings) as url:
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", commands],
             cwd=tmp_path,
@@ -63,7 +63,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     save_features(tmp_path / "features.safetensors", vo.ImageFeatures(vectors))
     save_bank(tmp_path / "classes.safetensors", vo.TextBank(("cat", "dog"), vectors[:2]))
     settings = Settings(data=tmp_path / "data")
-    with running(create_app(settings, as_engine(FakeEngine(["embedded"]))), settings) as url:
+    with running(create_app(settings, FakeEngine(["embedded"])), settings) as url:
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-xc", re.sub(r"(http://)?localhost:8000", url, commands)],
             cwd=tmp_path,

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.app import create_app
-from service.engine import Engine
+from service.engine import LocalEngine
 from service.settings import Settings
 from tests.fakes import FakeEncoder
 from tests.service.hostile import CLASSES, Hostile, photograph, requests
@@ -29,7 +29,7 @@ def load(name: str, device: str, dtype: Precision) -> Encoder:
 async def test_harm_is_answered_and_hurts_nobody_else(tmp_path: Path) -> None:
     random = Random(0)
     settings = Settings(data=tmp_path, workers="inline", encoders=("fake",), deadline_s=60, max_json_bytes=2**20)
-    app = create_app(settings, Engine(replace(settings.engine(), load=load)))
+    app = create_app(settings, LocalEngine(replace(settings.engine(), load=load)))
     honest = {"files": [("images", ("a.jpg", photograph(random)))], "data": {"classes": CLASSES}}
     todo = [Hostile("honest", sent=honest)] * HONEST + list(itertools.islice(requests(random), HARMFUL))
     random.shuffle(todo)

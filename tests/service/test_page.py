@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Page, Requ
 
 from service.app import create_app
 from service.settings import Settings
-from tests.service.fakes import FakeEngine, as_engine, png
+from tests.service.fakes import FakeEngine, png
 from tests.service.running import running
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 def address(tmp_path: Path) -> Iterator[str]:
     engine = FakeEngine()
     settings = Settings(data=tmp_path, encoders=engine.encoder_names())
-    with running(create_app(settings, as_engine(engine)), settings) as url:
+    with running(create_app(settings, engine), settings) as url:
         yield url
 
 
@@ -205,7 +205,7 @@ def test_more_images_than_a_request_may_hold_go_in_several(page: Page) -> None:
 def test_a_key_is_asked_for_and_kept_for_this_tab(browser: Browser, tmp_path: Path) -> None:
     engine = FakeEngine()
     settings = Settings(data=tmp_path, encoders=engine.encoder_names())
-    app = create_app(settings, as_engine(engine))
+    app = create_app(settings, engine)
     with running(app, settings) as url:
         _, token = app.state.services.keys.create("a", ("score", "manage"))
         page = browser.new_page()

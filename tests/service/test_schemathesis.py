@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 
 from service.app import create_app
 from service.settings import Settings
-from tests.service.fakes import FakeEngine, as_engine
+from tests.service.fakes import FakeEngine
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 WITHIN = settings(
@@ -29,7 +29,7 @@ WITHIN = settings(
 def test_no_request_is_a_server_error(tmp_path: Path, mode: GenerationMode) -> None:
     engine = FakeEngine()
     own = Settings(data=tmp_path, encoders=engine.encoder_names(), allowed_hosts=("testserver", "localhost"))
-    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(own, as_engine(engine)))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(own, engine))
     tried = 0
     for found in schema.get_all_operations():
         operation = found.ok()

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import pytest_asyncio
 
-from service.engine import Engine, EngineSettings
+from service.engine import EngineSettings, LocalEngine
 from tests.service.engine.stand_ins import Gate
 
-Start = Callable[[EngineSettings], Awaitable[Engine]]
+Start = Callable[[EngineSettings], Awaitable[LocalEngine]]
 
 
 @pytest.fixture
@@ -20,10 +20,10 @@ def gate() -> Gate:
 @pytest_asyncio.fixture
 async def start(gate: Gate) -> AsyncIterator[Start]:
     """Make and start an engine."""
-    engines: list[Engine] = []
+    engines: list[LocalEngine] = []
 
-    async def make(settings: EngineSettings) -> Engine:
-        engine = Engine(settings)
+    async def make(settings: EngineSettings) -> LocalEngine:
+        engine = LocalEngine(settings)
         await engine.start()
         engines.append(engine)
         return engine

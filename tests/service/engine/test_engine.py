@@ -8,7 +8,7 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry
 
-from service.engine import DeadlineExceeded, Draining, EncodedImage, Engine, NotReady, QueueFull, Timings
+from service.engine import DeadlineExceeded, Draining, EncodedImage, LocalEngine, NotReady, QueueFull, Timings
 from tests.fakes import FakeEncoder
 from tests.service.engine.conftest import Start
 from tests.service.engine.stand_ins import PATIENCE_S, POISON, Gate, GatedEncoder, picture, settings_with, shades
@@ -22,7 +22,7 @@ from vlm_ood.types import ImageFeatures
 Answers = asyncio.Task[list[EncodedImage]]
 
 
-def ask(engine: Engine, contents: Sequence[bytes], deadline_s: float | None = None) -> Answers:
+def ask(engine: LocalEngine, contents: Sequence[bytes], deadline_s: float | None = None) -> Answers:
     return asyncio.create_task(engine.encode_images("fake", contents, deadline_s=deadline_s))
 
 
@@ -35,14 +35,14 @@ def pooled(answer: EncodedImage) -> torch.Tensor:
     return answer.pooled
 
 
-async def waiting(engine: Engine, n: int) -> None:
+async def waiting(engine: LocalEngine, n: int) -> None:
     """Until n images are decoded and wait for a worker."""
     async with asyncio.timeout(PATIENCE_S):
         while len(engine._queue) != n:
             await asyncio.sleep(0)
 
 
-async def hold(engine: Engine, gate: Gate) -> tuple[Answers, Answers]:
+async def hold(engine: LocalEngine, gate: Gate) -> tuple[Answers, Answers]:
     """Two requests that occupy the worker: one inside the network, one behind it."""
     gate.close()
     running = ask(engine, [picture("black")])
@@ -327,7 +327,7 @@ async def test_the_probe_runs_a_real_batch_and_many_share_it(gate: Gate, start: 
 
 
 async def test_the_probe_fails_before_the_start(gate: Gate) -> None:
-    engine = Engine(settings_with(gate))
+    engine = LocalEngine(settings_with(gate))
     with pytest.raises(NotReady):
         await engine.probe()
     await engine.stop()
@@ -413,7 +413,7 @@ async def test_an_encoder_that_gives_no_patches_says_so(
 
 async def test_images_are_counted_by_outcome(gate: Gate) -> None:
     registry = CollectorRegistry()
-    engine = Engine(settings_with(gate, image_cache_bytes=2**20, max_queue_items=3), registry)
+    engine = LocalEngine(settings_with(gate, image_cache_bytes=2**20, max_queue_items=3), registry)
     await engine.start()
     await engine.encode_images("fake", [*shades(2), b"no picture"])
     await engine.encode_images("fake", [*shades(1), picture(POISON)])

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 import torch
 
-from service.engine import Engine, EngineSettings, NotReady, WorkerLost
+from service.engine import EngineSettings, LocalEngine, NotReady, WorkerLost
 from service.engine.worker.process import ProcessWorker
 from service.engine.worker.shared_pixels import Shape, SharedPixels
 from tests.fakes import FakeEncoder
@@ -56,9 +56,9 @@ def segments(patched: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(dies: Lives, segments: list[str]) -> AsyncIterator[Engine]:
+async def engine(dies: Lives, segments: list[str]) -> AsyncIterator[LocalEngine]:
     """With one worker process; afterwards none of its shared memory is left."""
-    engine = Engine(
+    engine = LocalEngine(
         EngineSettings(
             encoders=("fake",),
             device="cpu",
@@ -78,13 +78,13 @@ async def engine(dies: Lives, segments: list[str]) -> AsyncIterator[Engine]:
             SharedMemory(name)
 
 
-def worker_of(engine: Engine) -> ProcessWorker:
+def worker_of(engine: LocalEngine) -> ProcessWorker:
     (worker,) = engine._fleet.workers()
     assert isinstance(worker, ProcessWorker)
     return worker
 
 
-async def test_features_come_back_from_the_process_and_signals_do_not_end_it(engine: Engine) -> None:
+async def test_features_come_back_from_the_process_and_signals_do_not_end_it(engine: LocalEngine) -> None:
     pid = worker_of(engine).pid
     assert pid is not None
     os.kill(pid, signal.SIGTERM)
@@ -103,7 +103,7 @@ async def test_features_come_back_from_the_process_and_signals_do_not_end_it(eng
 
 
 async def test_a_worker_killed_in_a_batch_is_replaced_and_the_batch_is_done(
-    engine: Engine, dies: Lives, segments: list[str]
+    engine: LocalEngine, dies: Lives, segments: list[str]
 ) -> None:
     before = len(segments)
     dies(1)
@@ -113,7 +113,7 @@ async def test_a_worker_killed_in_a_batch_is_replaced_and_the_batch_is_done(
     assert len(segments) == before + 1
 
 
-async def test_without_a_worker_nothing_is_ready_until_the_next_one_is(engine: Engine) -> None:
+async def test_without_a_worker_nothing_is_ready_until_the_next_one_is(engine: LocalEngine) -> None:
     worker = worker_of(engine)
     worker.kill()
     await asyncio.wait_for(asyncio.shield(worker.lost), PATIENCE_S)
@@ -126,7 +126,7 @@ async def test_without_a_worker_nothing_is_ready_until_the_next_one_is(engine: E
     await engine.probe()
 
 
-async def test_what_kills_two_workers_is_given_up_and_harms_no_other_request(engine: Engine, dies: Lives) -> None:
+async def test_what_kills_two_workers_is_given_up_and_harms_no_other_request(engine: LocalEngine, dies: Lives) -> None:
     dies(2)
     deadly = asyncio.create_task(engine.encode_images("fake", [picture(DEADLY)]))
     stranger = asyncio.create_task(engine.encode_images("fake", shades(2)))
@@ -135,7 +135,7 @@ async def test_what_kills_two_workers_is_given_up_and_harms_no_other_request(eng
     assert all(isinstance(answer, ImageFeatures) for answer in await stranger)
 
 
-async def test_a_worker_that_hangs_is_killed(engine: Engine, dies: Lives) -> None:
+async def test_a_worker_that_hangs_is_killed(engine: LocalEngine, dies: Lives) -> None:
     dies(1)
     (answer,) = await engine.encode_images("fake", [picture(PARALYSING)])
     assert isinstance(answer, ImageFeatures)

@@ -1,4 +1,4 @@
-"""The engine: images and prompts in, features out, whatever the number of callers and devices."""
+"""The engine of one machine: a queue, workers on its devices, and caches in front of them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -28,10 +28,11 @@ from vlm_ood.text.templates import Templates
 from vlm_ood.types import TextBank
 
 
-class Engine:
-    """Encoders on all devices behind one queue; make and use it on one event loop.
+class LocalEngine:
+    """The `Engine` of one machine: encoders on all its devices behind one queue; make it on the event loop.
 
     Args:
+        settings: limits and places.
         registry: where metrics are registered; by default in a new one.
     """
 
@@ -52,11 +53,6 @@ class Engine:
         self._show_gauges()
 
     async def start(self) -> None:
-        """Bring the workers up and the default encoder to temperature.
-
-        Raises:
-            VlmOodError: it can't be loaded, or no worker came up.
-        """
         self._fleet.start()
         try:
             await self.encoder(self._settings.encoders[0])
@@ -65,7 +61,6 @@ class Engine:
             raise
 
     async def stop(self) -> None:
-        """Take nothing new, finish what was admitted within `drain_s`, end the workers."""
         try:
             await self._admission.drain(self._settings.drain_s)
         except TimeoutError:
@@ -75,24 +70,12 @@ class Engine:
         await asyncio.to_thread(self._decoder.stop)
 
     def encoder_names(self) -> tuple[str, ...]:
-        """What may be asked for, the default first."""
         return self._roster.names
 
     def encoder_state(self, name: str) -> EncoderState:
-        """How far an encoder is.
-
-        Raises:
-            UnknownNameError: it may not be asked for.
-        """
         return self._roster.state(name)
 
     async def encoder(self, name: str) -> EncoderInfo:
-        """What there is to know of an encoder; loads it when it is cold.
-
-        Raises:
-            UnknownNameError: it may not be asked for.
-            VlmOodError: it can't be loaded.
-        """
         async with self._roster.lease(name) as info:
             return info
 
@@ -105,18 +88,6 @@ class Engine:
         deadline_s: float | None = None,
         timings: Timings | None = None,
     ) -> list[EncodedImage]:
-        """Features of one row, or the error, of each image, in order.
-
-        Args:
-            contents: bytes of image files.
-            deadline_s: from now; by default the engine's own.
-            timings: is filled.
-
-        Raises:
-            UnknownNameError, CapabilityError, InputError: for the request as a whole.
-            QueueFull, Draining: come back after `retry_after_s`.
-            DeadlineExceeded, WorkerLost: it was tried.
-        """
         deadline = self._deadline(deadline_s)
         async with self._lease(encoder, deadline) as info:
             key = self._key(info, patches=patches)
@@ -130,13 +101,6 @@ class Engine:
         *,
         deadline_s: float | None = None,
     ) -> TextBank:
-        """See `vlm_ood.text.text_bank`; on the CPU.
-
-        Raises:
-            UnknownNameError, ClassNamesError, TemplateError: for the request as a whole.
-            QueueFull, Draining: come back after `retry_after_s`.
-            DeadlineExceeded, WorkerLost: it was tried; prompts that were encoded are kept.
-        """
         deadline = self._deadline(deadline_s)
         async with self._lease(encoder, deadline) as info:
             return await self._text.bank(info, names, templates, deadline)
@@ -144,26 +108,16 @@ class Engine:
     async def encode_text(
         self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None
     ) -> Float[Tensor, "n d"]:
-        """fp32 vectors of the prompts, in order, on the CPU.
-
-        Raises:
-            UnknownNameError, EngineError: as `text_bank`.
-        """
         deadline = self._deadline(deadline_s)
         async with self._lease(encoder, deadline) as info:
             return await self._text.encode(info, prompts, deadline, normalise=normalise)
 
     async def probe(self) -> None:
-        """A real forward pass of the default encoder through the queue; many who ask at once share it.
-
-        Raises:
-            EngineError: not ready, or not able to.
-        """
+        """Through the queue, as everything else; callers that ask at once share one forward pass."""
         self._admission.check_open()
         await self._probes.run("probe", self._probe)
 
     def queue_state(self) -> QueueState:
-        """What is inside now."""
         admission = self._admission
         return QueueState(admission.items, admission.bytes, self._queue.oldest_wait_s(), admission.predicted_wait_s())
 

@@ -1,0 +1,113 @@
+"""What the rest of the server expects of an engine."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
+from vlm_ood.text.templates import Templates
+from vlm_ood.types import TextBank
+
+
+class Engine(Protocol):
+    """Images and prompts in, vectors out, whatever the number of callers and devices.
+
+    Every method belongs to the event loop on which the engine was started. Whatever it gives is on the CPU.
+    """
+
+    async def start(self) -> None:
+        """Start the workers; returns when the default encoder can be asked.
+
+        Raises:
+            VlmOodError: it can't be loaded, or no worker came up.
+        """
+
+    async def stop(self) -> None:
+        """Take nothing new, finish what was admitted within a limit of time, end the workers."""
+
+    def encoder_names(self) -> tuple[str, ...]:
+        """What may be asked for, the default first."""
+
+    def encoder_state(self, name: str) -> EncoderState:
+        """How far the loading of an encoder is.
+
+        Raises:
+            UnknownNameError: it may not be asked for.
+        """
+
+    async def encoder(self, name: str) -> EncoderInfo:
+        """Describe an encoder; loads it when it is cold.
+
+        Raises:
+            UnknownNameError: it may not be asked for.
+            VlmOodError: it can't be loaded.
+        """
+
+    async def encode_images(
+        self,
+        encoder: str,
+        contents: Sequence[bytes],
+        *,
+        patches: bool = False,
+        deadline_s: float | None = None,
+        timings: Timings | None = None,
+    ) -> list[EncodedImage]:
+        """Features of one row, or the error, of each image, in order.
+
+        Args:
+            encoder: its name.
+            contents: bytes of image files.
+            patches: whether to give patch features too.
+            deadline_s: from now; by default the engine's own.
+            timings: is filled.
+
+        Raises:
+            UnknownNameError, CapabilityError, InputError: for the request as a whole.
+            QueueFull, Draining: come back after `retry_after_s`.
+            DeadlineExceeded, WorkerLost: it was tried.
+        """
+
+    async def text_bank(
+        self,
+        encoder: str,
+        names: Sequence[str],
+        templates: Templates | Sequence[str] | str,
+        *,
+        deadline_s: float | None = None,
+    ) -> TextBank:
+        """As `vlm_ood.text_bank`.
+
+        Raises:
+            UnknownNameError, ClassNamesError, TemplateError: for the request as a whole.
+            QueueFull, Draining: come back after `retry_after_s`.
+            DeadlineExceeded, WorkerLost: it was tried; prompts that were encoded are kept.
+        """
+
+    async def encode_text(
+        self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None
+    ) -> Float[Tensor, "n d"]:
+        """fp32 vectors of the prompts, in order.
+
+        Args:
+            encoder: its name.
+            prompts: whole sentences.
+            normalise: whether to bring each vector to length 1.
+            deadline_s: from now; by default the engine's own.
+
+        Raises:
+            UnknownNameError: it may not be asked for.
+            QueueFull, Draining: come back after `retry_after_s`.
+            DeadlineExceeded, WorkerLost: it was tried; prompts that were encoded are kept.
+        """
+
+    async def probe(self) -> None:
+        """Run one image through the default encoder.
+
+        Raises:
+            EngineError: the engine is not ready, or not able to.
+        """
+
+    def queue_state(self) -> QueueState:
+        """What is in the engine now."""

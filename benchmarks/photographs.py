@@ -17,6 +17,7 @@ from rich.table import Table
 
 import vlm_ood as vo
 from vlm_ood.detectors import registry
+from vlm_ood.encoders.outputs import PATCHES
 from vlm_ood.pipeline import encode_files
 
 FOLDER = Path(__file__).parents[2] / "shared" / "data" / "photos-imagenet"
@@ -31,7 +32,7 @@ def main() -> None:
     encoder = vo.load_encoder(options.encoder)
     with (FOLDER / "labels.tsv").open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
-    features = encode_files(encoder, [FOLDER / row["file"] for row in rows], patches=True).features
+    features = encode_files(encoder, [FOLDER / row["file"] for row in rows], PATCHES).features
     bank = vo.text_bank(encoder, [row["name"] for row in rows])
     names = [name for name in vo.detector_names() if not registry.get(name).needs]
 

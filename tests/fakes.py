@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from vlm_ood.digests import digest_of
 from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.types import ImageFeatures
 
@@ -44,14 +45,11 @@ class FakeEncoder(Encoder):
         self.prompts_seen: list[str] = []
         self._colours = torch.linalg.qr(_noise("colours", dim, 4))[0].T  # orthonormal, (4, d)
 
-    def encode_pixels(
-        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
-    ) -> ImageFeatures:
-        if stages:
-            self.require("stages")
+    def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
+        self.require(outputs)
         places = functional.adaptive_avg_pool2d(pixels.float() / 255, GRID).flatten(2).transpose(1, 2)
         pooled = self._see(places.mean(dim=1))
-        if not patches:
+        if not outputs.patches:
             return ImageFeatures(pooled)
         return ImageFeatures(pooled, self._see(places), (GRID, GRID))
 

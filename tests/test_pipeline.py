@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from tests.fakes import FakeEncoder, save_picture
+from vlm_ood.encoders.outputs import PATCHES
 from vlm_ood.pipeline import encode_files
 
 
@@ -44,7 +45,7 @@ def test_nothing_but_broken_files_gives_no_rows() -> None:
 
 
 def test_patches_are_kept_when_asked_for() -> None:
-    features = encode_files(FakeEncoder(), [png("red")] * 3, patches=True).features
+    features = encode_files(FakeEncoder(), [png("red")] * 3, PATCHES).features
     assert features.patches is not None
     assert features.patches.shape == (3, 4, 16)
 

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.encoders.base import ImageEncoder, Progress
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.errors import ImageError
 from vlm_ood.images import ImageLimits, load_image
 from vlm_ood.types import ImageFeatures
@@ -32,10 +33,10 @@ class EncodedFiles:
 
 
 def encode_files(
-    encoder: Encoder,
+    encoder: ImageEncoder,
     files: Sequence[Source],
+    outputs: Outputs = POOLED,
     *,
-    patches: bool = False,
     limits: ImageLimits | None = None,
     batch_size: int | None = None,
     workers: int = 4,
@@ -44,20 +45,25 @@ def encode_files(
     """Encode files of any number and quality, in bounded memory but for the features themselves.
 
     Args:
-        encoder: whose image tower to use.
+        encoder: of images.
         files: paths, or the bytes of files.
-        patches: whether to keep patch features.
+        outputs: what to keep.
         limits: on a single file.
         batch_size: pictures in a forward pass; by default the encoder's own.
         workers: threads that decode and preprocess.
         progress: called with the number of files done since the last call, broken ones included.
+
+    Raises:
+        CapabilityError: something that this encoder can't give.
     """
     rows: list[int] = []
     errors: dict[int, ImageError] = {}
+    preprocessing = encoder.preprocessing_for(outputs)
+    batch_size = batch_size or encoder.batch_size_for(outputs)
 
     def prepare(file: Source) -> UInt8[Tensor, "3 h w"] | ImageError:
         try:
-            return encoder.preprocessing(load_image(file, limits))
+            return preprocessing(load_image(file, limits))
         except ImageError as error:
             return error
 
@@ -72,7 +78,7 @@ def encode_files(
                 rows.append(row)
                 yield prepared
 
-    batches = encoder.encode_batches(usable(), patches=patches, batch_size=batch_size, progress=progress)
+    batches = encoder.encode_batches(usable(), outputs, batch_size=batch_size, progress=progress)
     kept = [batch.to("cpu") for batch in batches]
     features = ImageFeatures.concatenate(kept) if kept else ImageFeatures(torch.empty(0, encoder.dim))
     return EncodedFiles(tuple(rows), features, errors)

@@ -1,10 +1,10 @@
 """The frozen records that pass between the layers.
 
 Letters of the axes, the same in every signature: n images, c classes, d embedding, p patches, m negatives,
-s support images, t templates, h w rows and columns of a grid.
+s support images, t templates, w windows, h w rows and columns of a grid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -40,10 +40,14 @@ class ImageFeatures:
     """What an encoder saw in n images.
 
     Args:
-        pooled: (n, d), one vector an image; any float dtype and length, kept in fp32 at length 1.
+        pooled: (n, d), one vector per image; any float dtype and length, kept in fp32 at length 1.
         patches: (n, p, d) in the joint space, row by row of `grid`, kept in fp32 at length 1; or None.
-        grid: (h, w) with h * w = p.
-        stages: {block number: (n, p, width)}, tokens after that block, as the network gives them.
+        grid: (h, w) of the patches, h * w = p.
+        stages: {block number: (n, p, width)}, tokens after that block, row by row, as the network gives them.
+        windows: {side in patches: (n, w, d)} in the joint space, one vector per square window of the grid, row by row
+            of the places of its upper left corner, kept in fp32 at length 1.
+        stage_grids: {block number: (h, w)} of the stages; by default `grid`, which holds for every vision transformer.
+            The stages of a convolutional network have grids of their own.
 
     Raises:
         VectorError: rows that are not finite or have no length, axes that don't agree.
@@ -52,20 +56,26 @@ class ImageFeatures:
     pooled: Float[Tensor, "n d"]
     patches: Float[Tensor, "_ p _"] | None = None
     grid: tuple[int, int] | None = None
-    stages: Mapping[int, Float[Tensor, "n p _"]] = field(default_factory=dict)
+    stages: Mapping[int, Float[Tensor, "n _ _"]] = field(default_factory=dict)
+    windows: Mapping[int, Float[Tensor, "n _ d"]] = field(default_factory=dict)
+    stage_grids: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.pooled.ndim != 2:
             raise VectorError(f"pooled features must have the axes (n, d), got {tuple(self.pooled.shape)}")
         object.__setattr__(self, "pooled", unit_rows(self.pooled, "pooled features"))
-        if self.patches is None:
-            return
         n, d = self.pooled.shape
-        if self.patches.ndim != 3 or self.patches.shape[0] != n or self.patches.shape[2] != d:
-            raise VectorError(f"patches must have the axes ({n}, p, {d}), got {tuple(self.patches.shape)}")
-        if self.grid is None or self.grid[0] * self.grid[1] != self.patches.shape[1]:
-            raise VectorError(f"grid {self.grid} doesn't hold the {self.patches.shape[1]} patches")
-        object.__setattr__(self, "patches", unit_rows(self.patches, "patch features"))
+        if self.patches is not None:
+            _check_axes("patches", self.patches, (n, d), self.grid)
+            object.__setattr__(self, "patches", unit_rows(self.patches, "patch features"))
+        grids = {number: self.stage_grids.get(number, self.grid) for number in self.stages}
+        for number, tokens in self.stages.items():
+            _check_axes(f"stage {number}", tokens, (n, None), grids[number])
+        object.__setattr__(self, "stage_grids", grids)
+        for side, vectors in self.windows.items():
+            _check_axes(f"windows of {side}", vectors, (n, d), window_grid(self.grid, side))
+        unit = {side: unit_rows(vectors, f"windows of {side}") for side, vectors in self.windows.items()}
+        object.__setattr__(self, "windows", unit)
 
     def __len__(self) -> int:
         return len(self.pooled)
@@ -73,33 +83,63 @@ class ImageFeatures:
     def __getitem__(self, rows: slice | Sequence[int] | Tensor) -> "ImageFeatures":
         if isinstance(rows, Sequence):
             rows = torch.as_tensor(rows, dtype=torch.long)
-        patches = None if self.patches is None else self.patches[rows]
-        stages = {layer: tokens[rows] for layer, tokens in self.stages.items()}
-        return replace(self, pooled=self.pooled[rows], patches=patches, stages=stages)
+        chosen = rows
+        return self._each(lambda tensor: tensor[chosen])
 
     def to(self, device: torch.device | str) -> "ImageFeatures":
         """The same features on another device."""
         if self.pooled.device == torch.device(device):
             return self
-        patches = None if self.patches is None else self.patches.to(device)
-        stages = {layer: tokens.to(device) for layer, tokens in self.stages.items()}
-        return replace(self, pooled=self.pooled.to(device), patches=patches, stages=stages)
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "ImageFeatures":
+        return replace(
+            self,
+            pooled=function(self.pooled),
+            patches=None if self.patches is None else function(self.patches),
+            stages={number: function(tokens) for number, tokens in self.stages.items()},
+            windows={side: function(vectors) for side, vectors in self.windows.items()},
+        )
 
     @staticmethod
     def concatenate(parts: "Sequence[ImageFeatures]") -> "ImageFeatures":
         """Several batches as one, in order.
 
         Raises:
-            VectorError: when there is no batch.
+            VectorError: when there is no batch, or when batches hold different things.
         """
         if not parts:
             raise VectorError("no features to join: every image failed or none was given")
         first = parts[0]
-        patches = None
-        if first.patches is not None:
-            patches = torch.cat([part.patches for part in parts if part.patches is not None])
-        stages = {layer: torch.cat([part.stages[layer] for part in parts]) for layer in first.stages}
-        return ImageFeatures(torch.cat([part.pooled for part in parts]), patches, first.grid, stages)
+        if any(part._shape != first._shape for part in parts):
+            raise VectorError("features with different patches, stages, windows or grids can't be joined: encode again")
+        return ImageFeatures(
+            torch.cat([part.pooled for part in parts]),
+            None if first.patches is None else torch.cat([part.patches for part in parts if part.patches is not None]),
+            first.grid,
+            {number: torch.cat([part.stages[number] for part in parts]) for number in first.stages},
+            {side: torch.cat([part.windows[side] for part in parts]) for side in first.windows},
+            first.stage_grids,
+        )
+
+    @property
+    def _shape(self) -> tuple[object, ...]:
+        """Everything but the number of images."""
+        return self.patches is None, self.grid, dict(self.stage_grids), set(self.windows)
+
+
+def window_grid(grid: tuple[int, int] | None, side: int) -> tuple[int, int] | None:
+    """Rows and columns of the places of a square window of `side` patches that moves by one patch over the grid."""
+    return None if grid is None else (grid[0] - side + 1, grid[1] - side + 1)
+
+
+def _check_axes(what: str, tensor: Tensor, ends: tuple[int, int | None], grid: tuple[int, int] | None) -> None:
+    """(n, cells of the grid, d); d may be None for any."""
+    n, d = ends
+    if tensor.ndim != 3 or len(tensor) != n or d not in {None, tensor.shape[2]}:
+        raise VectorError(f"{what} must have the axes ({n}, p, {d or 'width'}), got {tuple(tensor.shape)}")
+    if grid is None or grid[0] * grid[1] != tensor.shape[1]:
+        raise VectorError(f"the grid {grid} of {what} doesn't hold the {tensor.shape[1]} vectors per image")
 
 
 @dataclass(frozen=True, eq=False)

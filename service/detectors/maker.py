@@ -50,7 +50,7 @@ class Maker:
         """
         detector = create_detector(spec.method, **spec.parameters)
         encoder = await self.engine.encoder(spec.encoder)
-        if detector.needs_patches and "patches" not in encoder.capabilities:
+        if detector.outputs.patches and "patches" not in encoder.capabilities:
             raise CapabilityError(
                 f"{spec.method} reads patch features and {spec.encoder} has none: choose another encoder"
             )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -10,13 +10,12 @@ from torch import Tensor
 
 from service.engine.base import Engine
 from service.engine.records import EncoderInfo
-from vlm_ood.encoders.base import Encoder, Progress
-from vlm_ood.errors import CapabilityError
+from vlm_ood.encoders.base import Progress, TextEncoder
 
 PIECE: Final = 1024  # prompts in one call of the engine, which cuts them into batches by the time they take
 
 
-class EngineText(Encoder):
+class EngineText(TextEncoder):
     """Encodes prompts through the engine's queue and prompt cache; vectors are fp32 on the CPU.
 
     Make it on the event loop of the engine and call it from another thread: `encode_text` blocks until the loop has
@@ -30,9 +29,7 @@ class EngineText(Encoder):
     """
 
     def __init__(self, engine: Engine, info: EncoderInfo, deadline_s: float | None = None) -> None:
-        self.name, self.digest, self.dim, self.scale = info.name, info.digest, info.dim, info.scale
-        self.device, self.dtype = torch.device("cpu"), torch.float32
-        self.batch_size, self.preprocessing = info.batch_size, info.preprocessing
+        self.name, self.digest, self.dim, self.device = info.name, info.digest, info.dim, torch.device("cpu")
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._deadline = None if deadline_s is None else self._loop.time() + deadline_s
@@ -65,11 +62,3 @@ class EngineText(Encoder):
             if progress is not None:
                 progress(len(piece))
         return torch.cat(pieces)
-
-    def encode_pixels(self, pixels: Any, *, patches: bool = False, stages: Sequence[int] = ()) -> NoReturn:
-        """Not here: images go through the engine's queue.
-
-        Raises:
-            CapabilityError: always.
-        """
-        raise CapabilityError(f"{self.name}: this port encodes prompts only; give images to the engine")

@@ -68,7 +68,7 @@ class Scorer:
         errors: dict[int, VlmOodError] = {
             row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, VlmOodError)
         }
-        patches = prepared.fitted.detector.needs_patches
+        patches = prepared.fitted.detector.outputs.patches
         found: dict[int, ImageFeatures] = {}
         rows = list(contents)
         for start in range(0, len(rows), self.chunk):

@@ -1,7 +1,6 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from tests.fakes import FakeEncoder, save_picture
 from vlm_ood.cli import build, evaluating
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.errors import CapabilityError, ClassNamesError, InputError, TaskError, UnknownNameError
 from vlm_ood.io.files import write_tensors
 from vlm_ood.io.vectors import save_bank, save_features
@@ -25,12 +25,10 @@ class CountingEncoder(FakeEncoder):
     encoded = 0
     with_patches = 0
 
-    def encode_pixels(
-        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
-    ) -> ImageFeatures:
+    def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
         self.encoded += len(pixels)
-        self.with_patches += patches * len(pixels)
-        return super().encode_pixels(pixels, patches=patches, stages=stages)
+        self.with_patches += outputs.patches * len(pixels)
+        return super().encode_pixels(pixels, outputs)
 
 
 @pytest.fixture
@@ -189,7 +187,7 @@ def test_vectors_alone_are_enough(tmp_path: Path, encoder: CountingEncoder) -> N
     assert said["accuracy"] == 0.5
     assert said["facts"]["encoder"] == "vectors"
     assert list(said["id"]["errors"]) == ["row 2"]
-    assert said["skipped"]["gl_mcm"] == "needs patch features"
+    assert said["skipped"]["gl_mcm"] == "needs patches"
     assert encoder.encoded == 0
 
 

@@ -37,12 +37,6 @@ def test_the_order_of_prompts_is_kept_whatever_their_length(encoder: ClipEncoder
     assert done == [2, 1]
 
 
-def test_pictures_look_the_same_through_a_no_encoder(encoder: ClipEncoder) -> None:
-    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    through = NoEncoder(encoder, copy_text_tower(encoder))
-    torch.testing.assert_close(through.encode_pixels(pixels).pooled, encoder.encode_pixels(pixels).pooled)
-
-
 def test_the_training_free_bank_comes_from_sentences_that_negate() -> None:
     encoder = FakeEncoder()
     bank = no_bank_from_templates(encoder, NAMES)

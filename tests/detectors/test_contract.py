@@ -243,7 +243,7 @@ def test_images_without_patches_are_refused_where_patches_are_read(name: str, wo
     detector = fitted(name, world)
     pooled_only = vo.ImageFeatures(world.belong.pooled)
 
-    if detector.detector.needs_patches:
+    if detector.detector.outputs.patches:
         with pytest.raises(CapabilityError, match="patches=True"):
             detector.score(pooled_only)
     else:

@@ -10,6 +10,7 @@ from PIL import Image
 
 import vlm_ood as vo
 from vlm_ood.encoders.base import Encoder
+from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import CapabilityError
 from vlm_ood.images import load_image
 from vlm_ood.pipeline import encode_files
@@ -81,7 +82,7 @@ def test_gradients_reach_the_text_through_the_joint_space(encoder: Encoder) -> N
 
 def test_stages_are_refused_with_what_there_is(encoder: Encoder, pictures: list[Image.Image]) -> None:
     with pytest.raises(CapabilityError, match="gives no stages; it gives patches"):
-        encoder.encode_images(pictures[:1], stages=[3])
+        encoder.encode_images(pictures[:1], Outputs(stages=(3,)))
 
 
 def test_two_loads_have_one_digest(encoder: Encoder) -> None:

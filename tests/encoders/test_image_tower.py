@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from tests.encoders.tiny import RESNET, VIT, openclip_folder, openclip_model, pixels
 from vlm_ood.encoders import Encoder, load_encoder
+from vlm_ood.encoders.outputs import PATCHES, Outputs
 from vlm_ood.errors import CapabilityError
 
 
@@ -47,7 +48,7 @@ def test_patches_are_the_last_block_with_the_identity_for_attention(
     model = openclip_model(vision, quick_gelu=quick_gelu)
     encoder = load_encoder(str(openclip_folder(tmp_path, model, vision, quick_gelu=quick_gelu)), device="cpu")
     batch = pixels(32)
-    features = encoder.encode_pixels(batch, patches=True)
+    features = encoder.encode_pixels(batch, PATCHES)
     assert features.patches is not None
     assert features.grid == (4, 4)
     torch.testing.assert_close(features.pooled, recomputed(encoder, model, batch, identity=False)[:, 0])
@@ -59,7 +60,7 @@ def test_a_resnet_patch_is_its_place_under_an_attention_pool_that_sees_only_itse
     model = openclip_model(RESNET)
     encoder = load_encoder(str(openclip_folder(tmp_path, model, RESNET)), device="cpu")
     batch = pixels(64)
-    features = encoder.encode_pixels(batch, patches=True)
+    features = encoder.encode_pixels(batch, PATCHES)
     with torch.no_grad():
         inputs = encoder.preprocessing.normalise(batch, torch.float32)
         visual, pool = model.visual, model.visual.attnpool
@@ -91,7 +92,7 @@ def test_a_resnet_patch_is_its_place_under_an_attention_pool_that_sees_only_itse
     torch.testing.assert_close(features.patches, functional.normalize(alone.transpose(0, 1), dim=-1))
     torch.testing.assert_close(features.pooled, pooled)
     with pytest.raises(CapabilityError, match=r"gives no stages; it gives patches"):
-        encoder.encode_pixels(batch, stages=[1])
+        encoder.encode_pixels(batch, Outputs(stages=(1,)))
 
 
 def test_stages_are_the_patch_tokens_after_a_block(tmp_path: Path) -> None:
@@ -103,25 +104,24 @@ def test_stages_are_the_patch_tokens_after_a_block(tmp_path: Path) -> None:
         block.register_forward_hook(lambda _, __, output, number=number: seen.update({number: output[:, 1:]}))
     with torch.no_grad():
         model.visual(encoder.preprocessing.normalise(batch, torch.float32))
-    features = encoder.encode_pixels(batch, stages=[1, 3])
+    features = encoder.encode_pixels(batch, Outputs(stages=(1, 3)))
     assert list(features.stages) == [1, 3]
     assert features.patches is None
     for number, tokens in features.stages.items():
         torch.testing.assert_close(tokens, seen[number])
 
 
-@pytest.mark.parametrize("stage", [0, 4])
-def test_a_stage_outside_the_network_is_an_error(tmp_path: Path, stage: int) -> None:
+def test_a_stage_outside_the_network_is_an_error(tmp_path: Path) -> None:
     encoder = load_encoder(str(openclip_folder(tmp_path, openclip_model())), device="cpu")
-    with pytest.raises(CapabilityError, match=r"has the blocks 1 to 3"):
-        encoder.encode_pixels(pixels(32), stages=[stage])
+    with pytest.raises(CapabilityError, match=r"has the blocks 1 to 3, not \[4\]"):
+        encoder.encode_pixels(pixels(32), Outputs(stages=(3, 4)))
 
 
 def test_patches_and_stages_leave_the_pooled_vector_and_the_network_as_they_were(tmp_path: Path) -> None:
     encoder = load_encoder(str(openclip_folder(tmp_path, openclip_model())), device="cpu")
     batch = pixels(32)
     before = encoder.encode_pixels(batch).pooled
-    everything = encoder.encode_pixels(batch, patches=True, stages=[1, 2, 3])
+    everything = encoder.encode_pixels(batch, Outputs(patches=True, stages=(1, 2, 3)))
     after = encoder.encode_pixels(batch).pooled
     assert torch.equal(before, everything.pooled)
     assert torch.equal(before, after)
@@ -130,8 +130,8 @@ def test_patches_and_stages_leave_the_pooled_vector_and_the_network_as_they_were
 def test_an_image_is_encoded_the_same_in_any_company(tmp_path: Path) -> None:
     encoder = load_encoder(str(openclip_folder(tmp_path, openclip_model())), device="cpu")
     batch = pixels(32, 5)
-    together = encoder.encode_pixels(batch, patches=True)
-    alone = encoder.encode_pixels(batch[2:3], patches=True)
+    together = encoder.encode_pixels(batch, PATCHES)
+    alone = encoder.encode_pixels(batch[2:3], PATCHES)
     torch.testing.assert_close(together[2:3].pooled, alone.pooled)
     torch.testing.assert_close(together[2:3].patches, alone.patches)
 
@@ -143,9 +143,9 @@ def test_an_attention_pool_has_stages_but_no_patches(tmp_path: Path) -> None:
     batch = pixels(32)
     with torch.no_grad():
         expected = model.encode_image(encoder.preprocessing.normalise(batch, torch.float32), normalize=True)
-    torch.testing.assert_close(encoder.encode_pixels(batch, stages=[2]).pooled, expected)
+    torch.testing.assert_close(encoder.encode_pixels(batch, Outputs(stages=(2,))).pooled, expected)
     with pytest.raises(CapabilityError, match=r"gives no patches; it gives stages"):
-        encoder.encode_pixels(batch, patches=True)
+        encoder.encode_pixels(batch, PATCHES)
 
 
 def test_a_network_of_timm_gives_pooled_features_only(tmp_path: Path) -> None:
@@ -158,4 +158,4 @@ def test_a_network_of_timm_gives_pooled_features_only(tmp_path: Path) -> None:
         expected = model.encode_image(encoder.preprocessing.normalise(batch, torch.float32), normalize=True)
     torch.testing.assert_close(encoder.encode_pixels(batch).pooled, expected)
     with pytest.raises(CapabilityError, match=r"gives no patches; it gives pooled features only"):
-        encoder.encode_pixels(batch, patches=True)
+        encoder.encode_pixels(batch, PATCHES)

@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.encoders.tiny import PROMPTS, TEXT, VIT, openclip_folder, openclip_model, pixels
 from vlm_ood.encoders import load_encoder
 from vlm_ood.encoders.openclip_sources import find_source
+from vlm_ood.encoders.outputs import PATCHES, Outputs
 from vlm_ood.errors import CheckpointError, HubError, UnknownNameError
 
 SMALL = "ViT-S-32-alt"  # the least of open_clip's own architectures
@@ -98,7 +99,7 @@ def test_the_digest_moves_with_weights_activation_preprocessing_and_precision(tm
 def test_half_precision_gives_fp32_features_close_to_full(folder: Path, dtype: Any) -> None:
     full, half = load_encoder(str(folder), device="cpu"), load_encoder(str(folder), device="cpu", dtype=dtype)
     batch = pixels(32)
-    exact, rounded = full.encode_pixels(batch, patches=True), half.encode_pixels(batch, patches=True, stages=[1])
+    exact, rounded = full.encode_pixels(batch, PATCHES), half.encode_pixels(batch, Outputs(patches=True, stages=(1,)))
     assert {rounded.pooled.dtype, rounded.stages[1].dtype, half.encode_text(PROMPTS).dtype} == {torch.float32}
     assert ((exact.pooled * rounded.pooled).sum(dim=-1) > 0.999).all()
     assert ((full.encode_text(PROMPTS) * half.encode_text(PROMPTS)).sum(dim=-1) > 0.999).all()

@@ -24,6 +24,7 @@ from transformers import (
 
 from tests.encoders.tiny import PROMPTS, pixels
 from vlm_ood.encoders import load_encoder
+from vlm_ood.encoders.outputs import PATCHES, Outputs
 from vlm_ood.errors import CapabilityError, CheckpointError
 
 WORDS = [
@@ -152,7 +153,7 @@ def test_patches_are_the_last_block_with_the_identity_for_attention(clip: tuple[
         tokens = entering + last.self_attn.out_proj(attended)
         tokens = tokens + last.mlp(last.layer_norm2(tokens))
         expected = functional.normalize(model.visual_projection(vision.post_layernorm(tokens))[:, 1:], dim=-1)
-    features = encoder.encode_pixels(batch, patches=True)
+    features = encoder.encode_pixels(batch, PATCHES)
     assert features.grid == (3, 3)
     torch.testing.assert_close(features.patches, expected, rtol=0, atol=1e-5)
 
@@ -165,7 +166,7 @@ def test_stages_are_the_hidden_states(family: str, prefix: int, request: pytest.
     with torch.no_grad():
         inputs = encoder.preprocessing.normalise(batch, torch.float32)
         states = model.vision_model(inputs, output_hidden_states=True).hidden_states
-    stages = encoder.encode_pixels(batch, stages=[1, 2]).stages
+    stages = encoder.encode_pixels(batch, Outputs(stages=(1, 2))).stages
     for number in (1, 2):
         torch.testing.assert_close(stages[number], states[number][:, prefix:], rtol=0, atol=1e-5)
 
@@ -173,7 +174,7 @@ def test_stages_are_the_hidden_states(family: str, prefix: int, request: pytest.
 def test_siglip_pools_by_attention_and_has_no_patches(siglip: tuple[Any, Path]) -> None:
     encoder = load_encoder(str(siglip[1]), device="cpu")
     with pytest.raises(CapabilityError, match="gives no patches; it gives stages"):
-        encoder.encode_pixels(pixels(24), patches=True)
+        encoder.encode_pixels(pixels(24), PATCHES)
 
 
 @pytest.mark.parametrize(

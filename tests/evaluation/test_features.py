@@ -1,5 +1,4 @@
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from tests.fakes import FakeEncoder, save_picture
+from vlm_ood.encoders.outputs import PATCHES, POOLED, Outputs
 from vlm_ood.evaluation import features as module
 from vlm_ood.evaluation.datasets import FileSet, read_ood_set
 from vlm_ood.evaluation.features import encode_parts, stored_set
@@ -21,11 +21,9 @@ class CountingEncoder(FakeEncoder):
 
     encoded = 0
 
-    def encode_pixels(
-        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
-    ) -> ImageFeatures:
+    def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
         self.encoded += len(pixels)
-        return super().encode_pixels(pixels, patches=patches, stages=stages)
+        return super().encode_pixels(pixels, outputs)
 
 
 @pytest.fixture
@@ -63,10 +61,10 @@ def _one(file: Path) -> FileSet:
 
 def test_the_second_run_encodes_nothing_and_says_the_same(files: FileSet, cache: DiskCache) -> None:
     encoder = CountingEncoder()
-    first = list(encode_parts(encoder, files, patches=True, cache=cache))
+    first = list(encode_parts(encoder, files, PATCHES, cache=cache))
     encoded, done = encoder.encoded, list[int]()
 
-    second = list(encode_parts(encoder, files, patches=True, cache=cache, progress=done.append))
+    second = list(encode_parts(encoder, files, PATCHES, cache=cache, progress=done.append))
 
     assert encoder.encoded == encoded == 4
     assert sum(done) == 5
@@ -78,13 +76,13 @@ def test_the_second_run_encodes_nothing_and_says_the_same(files: FileSet, cache:
 
 def test_a_run_without_patches_reads_what_one_with_patches_kept(files: FileSet, cache: DiskCache) -> None:
     encoder = CountingEncoder()
-    list(encode_parts(encoder, files, patches=True, cache=cache))
+    list(encode_parts(encoder, files, PATCHES, cache=cache))
 
     parts = list(encode_parts(encoder, files, cache=cache))
 
     assert encoder.encoded == 4
     assert all(part.features.patches is None for part in parts)
-    list(encode_parts(encoder, files, patches=True, cache=cache))
+    list(encode_parts(encoder, files, PATCHES, cache=cache))
     assert encoder.encoded == 4
 
 

@@ -28,25 +28,25 @@ def test_an_unknown_method_is_an_error() -> None:
 
 
 def test_every_registered_method_is_either_available_or_skipped_with_a_reason() -> None:
-    methods, skipped = available_methods(TASK, patches=False)
+    methods, skipped = available_methods(TASK)
 
     assert sorted([*methods, *skipped]) == detector_names()
     assert "mcm" in methods
     assert skipped["neglabel"] == "needs negatives"
-    assert skipped["gl_mcm"] == "needs patch features"
+    assert skipped["gl_mcm"] == "needs patches"
     assert all(detector.fit(TASK) for detector in methods.values())
 
 
 def test_what_the_task_has_makes_methods_available() -> None:
     task = Task(TASK.classes, negatives=TextBank(("n", "m"), -torch.eye(2)))
 
-    methods, _ = available_methods(task, patches=True)
+    methods, _ = available_methods(task, frozenset({"patches"}))
 
     assert {"neglabel", "gl_mcm"} <= set(methods)
 
 
 def test_methods_that_compare_classes_are_skipped_for_one_class() -> None:
-    methods, skipped = available_methods(Task(TextBank(("a",), torch.eye(1))), patches=False)
+    methods, skipped = available_methods(Task(TextBank(("a",), torch.eye(1))))
 
     assert "max_cosine" in methods
     assert skipped["mcm"] == "needs at least 2 classes"

@@ -9,6 +9,7 @@ import torch
 
 from vlm_ood.cli.common import open_encoder, progress_bar, read_classes
 from vlm_ood.detectors import Detector
+from vlm_ood.encoders.outputs import Capability, Outputs, capabilities_of, join_all
 from vlm_ood.errors import InputError
 from vlm_ood.evaluation import Evaluation, FeatureSet, Part, available_methods, evaluate, parse_method
 from vlm_ood.evaluation.datasets import FileSet, named_path, read_id_set, read_ood_set
@@ -73,8 +74,8 @@ def _run_on_vectors(request: Request) -> Done:
     task = _task(request, load_bank(request.bank))
     id_set = stored_set("ID", request.features)
     ood_sets = [stored_set(*named_path(given), labelled=False) for given in request.ood_features]
-    patches = all(part.features.patches is not None for each in (id_set, *ood_sets) for part in each.parts)
-    methods, skipped = _methods(request, task, patches=patches)
+    held = [capabilities_of(part.features) for each in (id_set, *ood_sets) for part in each.parts]
+    methods, skipped = _methods(request, task, frozenset.intersection(*held))
     evaluation = evaluate(
         methods, task, id_set, ood_sets, bootstrap=request.bootstrap, seed=request.seed, skipped=skipped
     )
@@ -90,15 +91,14 @@ def _run_on_pictures(request: Request) -> Done:
     ood_files = [read_ood_set(each, request.data_root) for each in request.ood]
     encoder = open_encoder(request.encoder, request.device, request.precision)
     task = _task(request, given or _encode_names(encoder, classes, request.templates))
-    methods, skipped = _methods(request, task, patches="patches" in encoder.capabilities)
-    patches = any(detector.needs_patches for detector in methods.values())
-    if patches:
-        encoder.require("patches")
+    methods, skipped = _methods(request, task, encoder.capabilities)
+    outputs = join_all(detector.outputs for detector in methods.values())
+    encoder.require(outputs)
     evaluation = evaluate(
         methods,
         task,
-        FeatureSet(id_files.name, _parts(encoder, id_files, request, patches=patches)),
-        [FeatureSet(each.name, _parts(encoder, each, request, patches=patches)) for each in ood_files],
+        FeatureSet(id_files.name, _parts(encoder, id_files, outputs, request)),
+        [FeatureSet(each.name, _parts(encoder, each, outputs, request)) for each in ood_files],
         bootstrap=request.bootstrap,
         seed=request.seed,
         skipped=skipped,
@@ -108,10 +108,10 @@ def _run_on_pictures(request: Request) -> Done:
     return Done(evaluation, facts, pictures)
 
 
-def _parts(encoder: "Encoder", files: FileSet, request: Request, *, patches: bool) -> Iterator[Part]:
+def _parts(encoder: "Encoder", files: FileSet, outputs: Outputs, request: Request) -> Iterator[Part]:
     cache = feature_cache() if request.cache else None
     with progress_bar(f"encoding {files.name}", len(files)) as advance:
-        yield from encode_parts(encoder, files, patches=patches, cache=cache, progress=advance)
+        yield from encode_parts(encoder, files, outputs, cache=cache, progress=advance)
 
 
 def _encode_names(encoder: "Encoder", names: tuple[str, ...], templates: str) -> TextBank:
@@ -119,11 +119,13 @@ def _encode_names(encoder: "Encoder", names: tuple[str, ...], templates: str) ->
         return text_bank(encoder, names, templates=templates, progress=advance)
 
 
-def _methods(request: Request, task: Task, *, patches: bool) -> tuple[dict[str, Detector[Any]], dict[str, str]]:
+def _methods(
+    request: Request, task: Task, capabilities: frozenset[Capability]
+) -> tuple[dict[str, Detector[Any]], dict[str, str]]:
     """Those named, or all that can run; a named one that can't is an error when it is fitted."""
     if request.methods:
         return {given: parse_method(given) for given in request.methods}, {}
-    return available_methods(task, patches=patches)
+    return available_methods(task, capabilities)
 
 
 def _task(request: Request, classes: TextBank) -> Task:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vlm_ood.calibration import Calibration
 from vlm_ood.cli.common import open_encoder, progress_bar, read_classes, read_parameters
 from vlm_ood.detectors import FittedDetector, create_detector
+from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import InputError, VlmOodError
 from vlm_ood.images import find_images
 from vlm_ood.io.vectors import load_bank, load_features
@@ -115,13 +116,13 @@ def prepare(request: Request) -> "tuple[FittedDetector[Any], Subject, Encoder | 
         raise InputError("nothing to score: name pictures or folders, or give --features FILE")
     encoder = open_encoder(request.encoder, request.device, request.precision)
     fitted = detector.fit(_task(request, encoder))
-    return fitted, encode_pictures(encoder, picture_files(request.images), patches=detector.needs_patches), encoder
+    return fitted, encode_pictures(encoder, picture_files(request.images), detector.outputs), encoder
 
 
-def encode_pictures(encoder: "Encoder", files: list[Path], *, patches: bool) -> Subject:
+def encode_pictures(encoder: "Encoder", files: list[Path], outputs: Outputs) -> Subject:
     """The pictures' features, under a progress bar."""
     with progress_bar("encoding", len(files)) as advance:
-        encoded = encode_files(encoder, files, patches=patches, progress=advance)
+        encoded = encode_files(encoder, files, outputs, progress=advance)
     pictures = {str(file): file for file in files}
     return Subject(tuple(map(str, files)), encoded.rows, encoded.features, encoded.errors, pictures)
 

@@ -3,37 +3,29 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from vlm_ood.clipn.no_tower import NoTower
 from vlm_ood.digests import digest_of, digest_of_weights
-from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.encoders.base import Progress, TextEncoder
 from vlm_ood.text.bank import text_bank
 from vlm_ood.text.templates import Templates
-from vlm_ood.types import ImageFeatures, TextBank
+from vlm_ood.types import TextBank
 
 
-class NoEncoder(Encoder):
-    """An encoder seen through its no-tower: the same pictures and joint space, but its text means the opposite.
+class NoEncoder(TextEncoder):
+    """The text encoder of a trained no-tower: in the joint space of its encoder, but each sentence means the opposite.
 
     Args:
         encoder: the one that the tower was trained beside.
         tower: trained, with the mean of its no-prompts.
     """
 
-    def __init__(self, encoder: Encoder, tower: NoTower) -> None:
-        self._encoder, self._tower = encoder, tower
-        self.name, self.dim, self.scale = f"{encoder.name} (no)", encoder.dim, encoder.scale
-        self.device, self.dtype, self.batch_size = encoder.device, encoder.dtype, encoder.batch_size
-        self.preprocessing, self.capabilities = encoder.preprocessing, encoder.capabilities
+    def __init__(self, encoder: TextEncoder, tower: NoTower) -> None:
+        self._tower = tower
+        self.name, self.dim, self.device = f"{encoder.name} (no)", encoder.dim, encoder.device
         self.digest = digest_of("clipn", encoder.digest, digest_of_weights(tower.state_dict()))
-
-    def encode_pixels(
-        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
-    ) -> ImageFeatures:
-        """See `Encoder.encode_pixels`."""
-        return self._encoder.encode_pixels(pixels, patches=patches, stages=stages)
 
     def encode_text(
         self,
@@ -43,7 +35,7 @@ class NoEncoder(Encoder):
         batch_size: int = 256,
         progress: Progress | None = None,
     ) -> Float[Tensor, "n d"]:
-        """See `Encoder.encode_text`; the vectors have length 1 in any case."""
+        """fp32 vectors of the prompts, in order, at length 1 whatever `normalise` is; arguments as in `TextEncoder`."""
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         out = torch.empty(len(prompts), self.dim, device=self.device)
         with torch.inference_mode():
@@ -56,7 +48,7 @@ class NoEncoder(Encoder):
 
 
 def no_bank(
-    encoder: Encoder,
+    encoder: TextEncoder,
     tower: NoTower,
     names: Sequence[str],
     *,
@@ -79,7 +71,7 @@ def no_bank(
 
 
 def no_bank_from_templates(
-    encoder: Encoder,
+    encoder: TextEncoder,
     names: Sequence[str],
     *,
     templates: str | Sequence[str] | Templates = "clipn_no_training_free",

@@ -14,6 +14,7 @@ from pydantic import ConfigDict
 from torch import Tensor
 
 from vlm_ood.digests import digest_of
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.errors import CapabilityError, ClassNamesError, VectorError
 from vlm_ood.registry import Registry
 from vlm_ood.types import ImageFeatures, Task
@@ -29,7 +30,7 @@ class Detector(ABC, Generic[State]):
     """An OOD score over image features, given a task.
 
     The class variables say what it is: `name` (its registered name), `paper` (authors, title, venue, year, arXiv
-    number), `needs` (the parts of a Task beyond the classes), `min_classes`, `needs_patches`.
+    number), `needs` (the parts of a Task beyond the classes), `outputs` (what it reads of an image), `min_classes`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -37,7 +38,7 @@ class Detector(ABC, Generic[State]):
     name: ClassVar[str]
     paper: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
-    needs_patches: ClassVar[bool] = False
+    outputs: ClassVar[Outputs] = POOLED
     min_classes: ClassVar[int] = 2
 
     @abstractmethod
@@ -90,7 +91,7 @@ class FittedDetector(Generic[State]):
 
         Raises:
             VectorError: images and classes have different dimension.
-            CapabilityError: the method reads patches and the features have none.
+            CapabilityError: the method reads patches, stages or windows that the features don't hold.
         """
         return self.detector.score(self._checked(images), self.state).float()
 
@@ -100,7 +101,7 @@ class FittedDetector(Generic[State]):
 
     def nearest(self, images: ImageFeatures, top: int = 3, scale: float = 100.0) -> list[list[tuple[str, float]]]:
         """For each image the `top` classes by cosine, with probabilities softmax(scale * cosine) over all classes."""
-        images = self._checked(images, patches=False)
+        images = self._checked(images, POOLED)
         classes = self.task.classes
         probabilities = (scale * images.pooled @ classes.embeddings.T).softmax(dim=-1)
         best = probabilities.topk(min(top, len(classes)), dim=-1)
@@ -113,15 +114,17 @@ class FittedDetector(Generic[State]):
         """For each image the `top` negative names that pulled it out, strongest first; empty without negatives."""
         return self.detector.pulled_out_by(self._checked(images), self.state, top)
 
-    def _checked(self, images: ImageFeatures, *, patches: bool | None = None) -> ImageFeatures:
+    def _checked(self, images: ImageFeatures, outputs: Outputs | None = None) -> ImageFeatures:
         if images.pooled.shape[1] != self.task.classes.dim:
             raise VectorError(
                 f"images have dimension {images.pooled.shape[1]}, classes {self.task.classes.dim}: "
                 "encode both with one encoder"
             )
-        if (self.detector.needs_patches if patches is None else patches) and images.patches is None:
+        missing = (outputs or self.detector.outputs).missing_in(images)
+        if missing:
             raise CapabilityError(
-                f"{self.detector.name} reads patch features: encode with patches=True and an encoder that has them"
+                f"{self.detector.name} reads {' and '.join(missing)}, which these features don't hold: encode with "
+                f"encode_images(images, {self.detector.outputs}) and an encoder that gives them"
             )
         return images.to(self.task.classes.embeddings.device)
 

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from vlm_ood.detectors.base import Detector, register
 from vlm_ood.detectors.mcm import mcm
+from vlm_ood.encoders.outputs import PATCHES, Outputs
 from vlm_ood.errors import CapabilityError
 from vlm_ood.types import ImageFeatures, Task
 
@@ -65,7 +66,7 @@ class GLMCM(Detector[Float[Tensor, "c d"]]):
         "Miyai et al., GL-MCM: Global and Local Maximum Concept Matching for Zero-Shot Out-of-Distribution Detection, "
         "IJCV 2025, arXiv:2304.04521"
     )
-    needs_patches: ClassVar[bool] = True
+    outputs: ClassVar[Outputs] = PATCHES
     temperature: Annotated[float, Ge(1e-3), Le(100)] = 1.0
     local_weight: Annotated[float, Gt(0), Le(1000)] = 1.0
 

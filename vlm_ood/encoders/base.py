@@ -1,40 +1,41 @@
-"""What every encoder is: pictures and prompts in, unit vectors of one joint space out."""
+"""What every encoder is: images or prompts in, unit vectors of one joint space out."""
 
 import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vlm_ood.encoders.outputs import POOLED, Capability, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.errors import CapabilityError
 from vlm_ood.images import Picture
 from vlm_ood.types import ImageFeatures
 
-Capability = Literal["patches", "stages", "vv", "text_gradients"]
 Progress = Callable[[int], object]
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-class Encoder(ABC):
-    """Two towers and what belongs to them.
+class ImageEncoder(ABC):
+    """A network that gives vectors of images.
 
     Attributes:
         name: what `load_encoder` was given.
-        digest: of weights, architecture and preprocessing; vectors with equal digests may be mixed.
+        digest: of weights, architecture, precision and preprocessing; vectors with equal digests may be mixed.
         dim: d, length of the joint space.
         scale: what the model multiplies cosines with, exp(logit_scale); 100 for CLIP.
         device: where the network runs.
         dtype: in which the network runs; features are fp32 whatever it is.
-        batch_size: pictures in a forward pass at which this network is fastest on this device.
-        preprocessing: from a picture to pixels.
+        batch_size: images in a forward pass at which this network is fastest on this device.
+        preprocessing: from an image to pixels, at the network's own size.
         capabilities: what this architecture gives beyond pooled features.
     """
 
@@ -49,19 +50,128 @@ class Encoder(ABC):
     capabilities: frozenset[Capability] = frozenset()
 
     @abstractmethod
-    def encode_pixels(
-        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
-    ) -> ImageFeatures:
-        """One forward pass over a batch of preprocessed pictures, on `device`.
+    def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
+        """One forward pass over a batch of preprocessed images; the features are on `device`.
 
         Args:
-            pixels: from `preprocessing`, on any device.
-            patches: whether to return patch features, from the same pass.
-            stages: numbers of blocks, from 1, whose tokens to return.
+            pixels: from `preprocessing_for(outputs)`, on any device.
+            outputs: what to return; nothing else is.
 
         Raises:
-            CapabilityError: this architecture has no patches or stages.
+            CapabilityError: something that this architecture can't give.
         """
+
+    def encode_images(
+        self,
+        images: Iterable[Picture],
+        outputs: Outputs | None = None,
+        *,
+        patches: bool = False,
+        batch_size: int | None = None,
+        workers: int = 4,
+        progress: Progress | None = None,
+    ) -> ImageFeatures:
+        """Features of the images, in order, on `device`; preprocessing runs ahead of the network.
+
+        Args:
+            images: PIL images of any mode, or uint8 arrays (h, w, 3) in RGB.
+            outputs: what to return; by default pooled vectors.
+            patches: short for `outputs=PATCHES`; with other outputs, patches as well.
+            batch_size: images in a forward pass; by default the encoder's own.
+            workers: threads that preprocess.
+            progress: called with the number of images done since the last call.
+
+        Raises:
+            ImageError: an image without pixels or an array of another kind.
+            CapabilityError: something that this architecture can't give.
+            VectorError: no images.
+        """
+        wanted = outputs or POOLED
+        if patches:
+            wanted = replace(wanted, patches=True)
+        size = batch_size or self.batch_size_for(wanted)
+        pixels = self.prepare(self.preprocessing_for(wanted), images, batch_size=size, workers=workers)
+        return ImageFeatures.concatenate(list(self.encode_batches(pixels, wanted, batch_size=size, progress=progress)))
+
+    def preprocessing_for(self, outputs: Outputs) -> Preprocessing:
+        """From an image to pixels of the size that is asked for.
+
+        Raises:
+            CapabilityError: something that this architecture can't give.
+        """
+        self.require(outputs)
+        return self.preprocessing if outputs.size is None else self.preprocessing.at(outputs.size)
+
+    def batch_size_for(self, outputs: Outputs) -> int:
+        """Images in a forward pass: about as many pixels as `batch_size` images of the own size hold; at least 1."""
+        if outputs.size is None:
+            return self.batch_size
+        own, asked = self.preprocessing.height * self.preprocessing.width, outputs.size[0] * outputs.size[1]
+        return max(1, self.batch_size * own // asked)
+
+    def prepare(
+        self, function: Callable[[A], B], items: Iterable[A], *, batch_size: int | None = None, workers: int = 4
+    ) -> Iterator[B]:
+        """`map` in threads, in order, for whatever comes before the network: decoding, preprocessing.
+
+        Beside a GPU it runs two batches ahead. On a CPU it does a batch at a time and rests during the forward pass: a
+        thread that takes a core from the network makes all its other cores wait, which cost 7 % of the speed, not 3 %.
+        """
+        size = batch_size or self.batch_size
+        if self.device.type != "cpu":
+            return run_ahead(function, items, workers=workers, ahead=2 * size)
+        return run_in_groups(function, items, workers=workers, size=size)
+
+    def encode_batches(
+        self,
+        pixels: Iterable[UInt8[Tensor, "3 h w"]],
+        outputs: Outputs = POOLED,
+        *,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[ImageFeatures]:
+        """Features of a stream of preprocessed images, a batch at a time; memory doesn't grow with the stream."""
+        stream = iter(pixels)
+        while batch := list(itertools.islice(stream, batch_size or self.batch_size_for(outputs))):
+            yield self.encode_pixels(self._to_device(torch.stack(batch)), outputs)
+            if progress is not None:
+                progress(len(batch))
+
+    def require(self, outputs: Outputs) -> None:
+        """Check that this encoder can give what is asked for.
+
+        Raises:
+            CapabilityError: it can't; the message names what is missing and what there is.
+        """
+        missing = sorted(outputs.needs - self.capabilities)
+        if missing:
+            offered = ", ".join(sorted(self.capabilities)) or "pooled features only"
+            raise CapabilityError(f"{self.name} gives no {' and no '.join(missing)}; it gives {offered}")
+
+    def _to_device(self, pixels: Tensor) -> Tensor:
+        """Pinned, so that the copy overlaps the kernels of the batch before."""
+        if self.device.type == "cuda":
+            return pixels.pin_memory().to(self.device, non_blocking=True)
+        return pixels.to(self.device)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} d={self.dim} {self.device} {self.dtype}>"
+
+
+class TextEncoder(ABC):
+    """A network that gives vectors of sentences.
+
+    Attributes:
+        name: what `load_encoder` was given.
+        digest: of weights, architecture and precision; vectors with equal digests may be mixed.
+        dim: d, length of the joint space.
+        device: where the vectors are.
+    """
+
+    name: str
+    digest: str
+    dim: int
+    device: torch.device
 
     @abstractmethod
     def encode_text(
@@ -81,80 +191,9 @@ class Encoder(ABC):
             progress: called with the number of prompts done since the last call.
         """
 
-    def encode_images(
-        self,
-        images: Iterable[Picture],
-        *,
-        patches: bool = False,
-        stages: Sequence[int] = (),
-        batch_size: int | None = None,
-        workers: int = 4,
-        progress: Progress | None = None,
-    ) -> ImageFeatures:
-        """Features of the pictures, in order, on `device`; preprocessing runs ahead of the network.
 
-        Args:
-            images: PIL images of any mode, or uint8 arrays (h, w, 3) in RGB.
-            patches: whether to return patch features, from the same pass.
-            stages: numbers of blocks, from 1, whose tokens to return.
-            batch_size: pictures in a forward pass; by default the encoder's own.
-            workers: threads that preprocess.
-            progress: called with the number of pictures done since the last call.
-
-        Raises:
-            ImageError: a picture without pixels or an array of another kind.
-            CapabilityError: this architecture has no patches or stages.
-            VectorError: no pictures.
-        """
-        pixels = self.prepare(self.preprocessing, images, batch_size=batch_size, workers=workers)
-        return ImageFeatures.concatenate(
-            list(self.encode_batches(pixels, patches=patches, stages=stages, batch_size=batch_size, progress=progress))
-        )
-
-    def prepare(
-        self, function: Callable[[A], B], items: Iterable[A], *, batch_size: int | None = None, workers: int = 4
-    ) -> Iterator[B]:
-        """`map` in threads, in order, for whatever comes before the network: decoding, preprocessing.
-
-        Beside a GPU it runs two batches ahead. On a CPU it does a batch at a time and rests during the forward pass: a
-        thread that takes a core from the network makes all its other cores wait, which cost 7 % of the speed, not 3 %.
-        """
-        size = batch_size or self.batch_size
-        if self.device.type != "cpu":
-            return run_ahead(function, items, workers=workers, ahead=2 * size)
-        return run_in_groups(function, items, workers=workers, size=size)
-
-    def encode_batches(
-        self,
-        pixels: Iterable[UInt8[Tensor, "3 h w"]],
-        *,
-        patches: bool = False,
-        stages: Sequence[int] = (),
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-    ) -> Iterator[ImageFeatures]:
-        """Features of a stream of preprocessed pictures, a batch at a time; memory doesn't grow with the stream."""
-        stream = iter(pixels)
-        while batch := list(itertools.islice(stream, batch_size or self.batch_size)):
-            yield self.encode_pixels(self._to_device(torch.stack(batch)), patches=patches, stages=stages)
-            if progress is not None:
-                progress(len(batch))
-
-    def require(self, *capabilities: Capability) -> None:
-        """Raise a CapabilityError for what this encoder can't give."""
-        for capability in capabilities:
-            if capability not in self.capabilities:
-                offered = ", ".join(sorted(self.capabilities)) or "pooled features only"
-                raise CapabilityError(f"{self.name} gives no {capability}; it gives {offered}")
-
-    def _to_device(self, pixels: Tensor) -> Tensor:
-        """Pinned, so that the copy overlaps the kernels of the batch before."""
-        if self.device.type == "cuda":
-            return pixels.pin_memory().to(self.device, non_blocking=True)
-        return pixels.to(self.device)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} d={self.dim} {self.device} {self.dtype}>"
+class Encoder(ImageEncoder, TextEncoder):
+    """Two networks that meet in one space of images and sentences."""
 
 
 def run_in_groups(function: Callable[[A], B], items: Iterable[A], *, workers: int, size: int) -> Iterator[B]:

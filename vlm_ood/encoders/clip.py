@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.encoders.image_tower import ImageTower
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.encoders.text_tower import TextTower, encode_by_length
 from vlm_ood.errors import CapabilityError
@@ -54,18 +55,16 @@ class ClipEncoder(Encoder):
         self.capabilities = image.capabilities
         self._image, self._text = image, text
 
-    def encode_pixels(
-        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
-    ) -> ImageFeatures:
-        """See `Encoder.encode_pixels`; patches follow the value path, stages are patch tokens without a class token."""
-        if patches:
-            self.require("patches")
-        if stages:
-            self.require("stages")
-            self._check_stages(stages)
+    def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
+        """One forward pass over a batch; stages are tokens of patches, without the class token.
+
+        Raises:
+            CapabilityError: something that this architecture can't give, or a stage that it doesn't have.
+        """
+        self.require(outputs)
         with torch.no_grad():  # not inference_mode: a tuner trains against these features
             inputs = self.preprocessing.normalise(pixels.to(self.device), self.dtype)
-            return self._image(inputs, patches, stages)
+            return self._image(inputs, outputs)
 
     def encode_text(
         self,
@@ -75,7 +74,7 @@ class ClipEncoder(Encoder):
         batch_size: int = 256,
         progress: Progress | None = None,
     ) -> Float[Tensor, "n d"]:
-        """See `Encoder.encode_text`."""
+        """fp32 vectors of the prompts, in order, on `device`; arguments as in `TextEncoder`."""
         if not prompts:
             return torch.empty(0, self.dim, device=self.device)
         with torch.no_grad():
@@ -85,7 +84,13 @@ class ClipEncoder(Encoder):
             vectors = encode_by_length(self._text, tokens, device=self.device, batch_size=batch_size, progress=progress)
             return functional.normalize(vectors, dim=-1) if normalise else vectors
 
-    def _check_stages(self, stages: Sequence[int]) -> None:
-        outside = [stage for stage in stages if not 1 <= stage <= self._image.depth]
+    def require(self, outputs: Outputs) -> None:
+        """Check that this encoder can give what is asked for, each stage too.
+
+        Raises:
+            CapabilityError: it can't; the message names what is missing and what there is.
+        """
+        super().require(outputs)
+        outside = [stage for stage in outputs.stages if stage > self._image.depth]
         if outside:
             raise CapabilityError(f"{self.name} has the blocks 1 to {self._image.depth}, not {outside}")

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from vlm_ood.digests import digest_of, digest_of_weights
 from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.errors import CheckpointError
 from vlm_ood.io.cache import bank_cache
@@ -61,18 +62,19 @@ class EmbeddedEncoder(Encoder):
         self.digest = digest_of("embedded", list(weights), recipe, self.preprocessing.digest)
         self._centre, self._whiten, self._labels = self._joint_space()
 
-    def encode_pixels(
-        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
-    ) -> ImageFeatures:
-        """See `Encoder.encode_pixels`; a patch is one place of the last feature map, with its own mixture of labels."""
-        if stages:
-            self.require("stages")
+    def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
+        """One forward pass over a batch; a patch is one place of the last feature map, with its own mixture of labels.
+
+        Raises:
+            CapabilityError: something that this architecture can't give.
+        """
+        self.require(outputs)
         with torch.no_grad():
             inputs = self.preprocessing.normalise(pixels.to(self.device), self.dtype)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             feature_map = self._image_tower.forward_features(inputs)
             pooled = self._mix(self._image_tower.classifier(feature_map.mean((2, 3))))
-            if not patches:
+            if not outputs.patches:
                 return ImageFeatures(pooled)
             places = feature_map.flatten(2).transpose(1, 2)
             return ImageFeatures(pooled, self._mix(self._image_tower.classifier(places)), self.grid)
@@ -85,7 +87,7 @@ class EmbeddedEncoder(Encoder):
         batch_size: int = 256,
         progress: Progress | None = None,
     ) -> Float[Tensor, "n d"]:
-        """See `Encoder.encode_text`."""
+        """fp32 vectors of the prompts, in order, on `device`; arguments as in `TextEncoder`."""
         with torch.no_grad():
             vectors = self.to_joint_space(self._sentences(prompts, batch_size, progress))
             return functional.normalize(vectors, dim=-1) if normalise else vectors

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from vlm_ood.encoders.base import Capability
+from vlm_ood.encoders.outputs import Capability, Outputs
 from vlm_ood.types import ImageFeatures
 
 
@@ -32,7 +32,7 @@ class ImageTower(ABC):
         """Number of blocks, the highest stage; 0 without stages."""
 
     @abstractmethod
-    def __call__(self, inputs: Float[Tensor, "n 3 h w"], patches: bool, stages: Sequence[int]) -> ImageFeatures:
+    def __call__(self, inputs: Float[Tensor, "n 3 h w"], outputs: Outputs) -> ImageFeatures:
         """Features from one forward pass; only what `capabilities` names is ever asked for."""
 
 
@@ -78,16 +78,16 @@ class VisionTransformer(ImageTower):
         """Number of blocks."""
         return len(self.blocks)
 
-    def __call__(self, inputs: Float[Tensor, "n 3 h w"], patches: bool, stages: Sequence[int]) -> ImageFeatures:
+    def __call__(self, inputs: Float[Tensor, "n 3 h w"], outputs: Outputs) -> ImageFeatures:
         """See `ImageTower`; stages leave the class token out."""
         tokens = entering = self.embed(inputs)
         kept = {}
         for number, block in enumerate(self.blocks, start=1):
             entering, tokens = tokens, block.whole(tokens)
-            if number in stages:
+            if number in outputs.stages:
                 kept[number] = tokens[:, self.prefix :].float()
         pooled = self.pool(tokens)
-        if not patches or self.project is None:
+        if not outputs.patches or self.project is None:
             return ImageFeatures(pooled, None, self.grid, kept)
         local = self.project(self.blocks[-1].value(entering[:, self.prefix :]))
         return ImageFeatures(pooled, local, self.grid, kept)

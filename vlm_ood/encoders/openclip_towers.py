@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlm_ood.encoders.base import Capability
 from vlm_ood.encoders.hub import CONFIGS, hub_folder
 from vlm_ood.encoders.image_tower import Block, ImageTower, VisionTransformer
+from vlm_ood.encoders.outputs import Capability, Outputs
 from vlm_ood.encoders.text_tower import TextTower
 from vlm_ood.types import ImageFeatures
 
@@ -74,14 +74,14 @@ class ResNet(ImageTower):
     capabilities: frozenset[Capability] = frozenset({"patches"})
     depth: int = 0
 
-    def __call__(self, inputs: Float[Tensor, "n 3 h w"], patches: bool, stages: Sequence[int]) -> ImageFeatures:
-        """See `ImageTower`."""
+    def __call__(self, inputs: Float[Tensor, "n 3 h w"], outputs: Outputs) -> ImageFeatures:
+        """Features from one forward pass."""
         visual, pool = self.visual, self.visual.attnpool
         places = visual.stem(inputs)
         for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             places = layer(places)
         pooled = pool(places)
-        if not patches:
+        if not outputs.patches:
             return ImageFeatures(pooled)
         values = pool.c_proj(pool.v_proj(places.flatten(2).transpose(1, 2)))
         return ImageFeatures(pooled, values, (places.shape[2], places.shape[3]))
@@ -95,8 +95,8 @@ class PooledTower(ImageTower):
     capabilities: frozenset[Capability] = frozenset()
     depth: int = 0
 
-    def __call__(self, inputs: Float[Tensor, "n 3 h w"], patches: bool, stages: Sequence[int]) -> ImageFeatures:
-        """See `ImageTower`."""
+    def __call__(self, inputs: Float[Tensor, "n 3 h w"], outputs: Outputs) -> ImageFeatures:
+        """Features from one forward pass."""
         output = self.visual(inputs)
         return ImageFeatures(output[0] if isinstance(output, tuple) else output)
 

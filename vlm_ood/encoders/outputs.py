@@ -10,9 +10,10 @@ from functools import reduce
 from typing import Any, Final, Literal, get_args
 
 from vlm_ood.errors import ParameterError
+from vlm_ood.types import ImageFeatures
 
 Attention = Literal["value", "softmax", "vv"]
-Capability = Literal["patches", "stages", "windows", "vv", "sizes"]
+Capability = Literal["patches", "stages", "windows", "vv", "sizes", "text_gradients"]
 
 
 @dataclass(frozen=True, order=True)
@@ -77,6 +78,14 @@ class Outputs:
         }
         return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
+    def missing_in(self, features: ImageFeatures) -> list[str]:
+        """Names of what is asked for and these features don't hold, such as "patches" or "stage 6"."""
+        return [
+            *(["patches"] if self.patches and features.patches is None else []),
+            *(f"stage {number}" for number in self.stages if number not in features.stages),
+            *(f"windows of {side}" for side in self.windows if side not in features.windows),
+        ]
+
     def plain(self) -> dict[str, Any]:
         """As plain values, for digests and JSON."""
         return asdict(self)
@@ -101,6 +110,16 @@ class Outputs:
             self.size,
             self.windows + other.windows,
         )
+
+
+def capabilities_of(features: ImageFeatures) -> frozenset[Capability]:
+    """What stored features hold beyond pooled vectors."""
+    held: dict[Capability, bool] = {
+        "patches": features.patches is not None,
+        "stages": bool(features.stages),
+        "windows": bool(features.windows),
+    }
+    return frozenset(name for name, is_held in held.items() if is_held)
 
 
 POOLED: Final = Outputs()

@@ -5,7 +5,7 @@ in a queue at a quarter of the size; scaling and normalising happen on the devic
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -52,6 +52,17 @@ class Preprocessing:
     resize_mode: ResizeMode = "shortest"
     resize: int | None = None
     fill: int = 0
+
+    def at(self, size: tuple[int, int]) -> "Preprocessing":
+        """The same steps for an input of another size; `resize` keeps its ratio to the side that grows most.
+
+        Args:
+            size: rows and columns of the input in pixels.
+        """
+        height, width = size
+        grown = max(height / self.height, width / self.width)
+        resize = None if self.resize is None else round(self.resize * grown)
+        return replace(self, height=height, width=width, resize=resize)
 
     @property
     def digest(self) -> str:

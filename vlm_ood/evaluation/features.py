@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from vlm_ood.digests import digest_of
-from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.encoders.base import ImageEncoder, Progress
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.evaluation.datasets import FileSet
 from vlm_ood.evaluation.records import FeatureSet, Part
 from vlm_ood.images import ImageLimits
@@ -36,10 +37,10 @@ def feature_cache() -> DiskCache:
 
 
 def encode_parts(
-    encoder: Encoder,
+    encoder: ImageEncoder,
     files: FileSet,
+    outputs: Outputs = POOLED,
     *,
-    patches: bool = False,
     cache: DiskCache | None = None,
     limits: ImageLimits | None = None,
     batch_size: int | None = None,
@@ -48,9 +49,9 @@ def encode_parts(
     """The set, encoded or read from disk; broken files are errors of their part.
 
     Args:
-        encoder: whose image tower to use.
+        encoder: of images.
         files: the set.
-        patches: whether to keep patch features.
+        outputs: what to keep.
         cache: where to look and to store; None for nowhere.
         limits: on a single file.
         batch_size: pictures in a forward pass; by default the encoder's own.
@@ -59,10 +60,10 @@ def encode_parts(
     limits = limits or ImageLimits()
     for start in range(0, len(files), PART):
         chunk = files.files[start : start + PART]
-        keys = _keys(encoder, chunk, patches, limits) if cache else None
+        keys = _keys(encoder, chunk, outputs, limits) if cache else None
         kept = _look_up(cache, keys) if cache and keys else None
         if kept is None:
-            kept = _encode(encoder, chunk, patches, limits, batch_size, progress)
+            kept = _encode(encoder, chunk, outputs, limits, batch_size, progress)
             if cache and keys:
                 _store(cache, keys, kept)
         elif progress is not None:
@@ -70,7 +71,7 @@ def encode_parts(
         yield _part(files, start, kept)
 
 
-def _keys(encoder: Encoder, chunk: Sequence[Path], patches: bool, limits: ImageLimits) -> list[str] | None:
+def _keys(encoder: ImageEncoder, chunk: Sequence[Path], outputs: Outputs, limits: ImageLimits) -> list[str] | None:
     """Of the pooled features, and of the patches where wanted, so that a run without reads what one with them kept.
 
     None when a file can't be read now, which may be mended by the next run.
@@ -79,7 +80,7 @@ def _keys(encoder: Encoder, chunk: Sequence[Path], patches: bool, limits: ImageL
         prints = list(pool.map(lambda file: _fingerprint(file, limits.max_bytes), chunk))
     if None in prints:
         return None
-    kinds = ["pooled", "patches"] if patches else ["pooled"]
+    kinds = ["pooled", "patches"] if outputs.patches else ["pooled"]
     return [digest_of("features", kind, encoder.digest, asdict(limits), prints) for kind in kinds]
 
 
@@ -115,14 +116,14 @@ def _fingerprint(file: Path, max_bytes: int) -> str | None:
 
 
 def _encode(
-    encoder: Encoder,
+    encoder: ImageEncoder,
     chunk: Sequence[Path],
-    patches: bool,
+    outputs: Outputs,
     limits: ImageLimits,
     batch_size: int | None,
     progress: Progress | None,
 ) -> dict[str, Tensor]:
-    encoded = encode_files(encoder, chunk, patches=patches, limits=limits, batch_size=batch_size, progress=progress)
+    encoded = encode_files(encoder, chunk, outputs, limits=limits, batch_size=batch_size, progress=progress)
     errors = json.dumps({row: str(error) for row, error in encoded.errors.items()}).encode()
     tensors = {
         "rows": torch.tensor(encoded.rows, dtype=torch.long),

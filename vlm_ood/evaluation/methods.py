@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from vlm_ood.detectors import Detector, create_detector, detector_names
+from vlm_ood.encoders.outputs import Capability
 from vlm_ood.errors import ParameterError
 from vlm_ood.types import Task
 
@@ -29,12 +30,14 @@ def parse_method(given: str) -> Detector[Any]:
     return create_detector(name.strip(), **parameters)
 
 
-def available_methods(task: Task, *, patches: bool) -> tuple[dict[str, Detector[Any]], dict[str, str]]:
+def available_methods(
+    task: Task, capabilities: frozenset[Capability] = frozenset()
+) -> tuple[dict[str, Detector[Any]], dict[str, str]]:
     """Every registered method that the task and the features allow, and why the others are left out.
 
     Args:
         task: whose parts are looked at.
-        patches: whether there are patch features.
+        capabilities: what there is beyond pooled features, of an encoder or of stored features.
     """
     methods, skipped = {}, {}
     for name in detector_names():
@@ -46,8 +49,8 @@ def available_methods(task: Task, *, patches: bool) -> tuple[dict[str, Detector[
         missing = sorted(part for part in detector.needs if getattr(task, part) is None)
         if missing:
             skipped[name] = f"needs {' and '.join(missing)}"
-        elif detector.needs_patches and not patches:
-            skipped[name] = "needs patch features"
+        elif unseen := sorted(detector.outputs.needs - capabilities):
+            skipped[name] = f"needs {' and '.join(unseen)}"
         elif len(task.classes) < detector.min_classes:
             skipped[name] = f"needs at least {detector.min_classes} classes"
         else:

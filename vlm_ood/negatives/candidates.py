@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlm_ood.digests import digest_of
-from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.encoders.base import Progress, TextEncoder
 from vlm_ood.io.cache import DiskCache, cache_folder
 from vlm_ood.text.bank import average_prompts
 from vlm_ood.text.templates import Templates
@@ -26,13 +26,13 @@ class CandidateStore:
     """Vectors of phrases, from the disk where they are there.
 
     Args:
-        encoder: whose text tower to use.
+        encoder: of sentences.
         cache: where vectors are kept, by encoder, templates and phrases.
         batch_size: prompts in a forward pass.
         progress: called with the number of prompts done since the last call.
     """
 
-    encoder: Encoder
+    encoder: TextEncoder
     cache: DiskCache = field(default_factory=candidate_cache)
     batch_size: int = 256
     progress: Progress | None = None

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.encoders.base import Progress, TextEncoder
 from vlm_ood.errors import LexiconError, VectorError
 from vlm_ood.io.cache import DiskCache
 from vlm_ood.lexicons import (
@@ -84,7 +84,7 @@ class Mining:
 
 
 def mine_negatives(
-    encoder: Encoder,
+    encoder: TextEncoder,
     bank: TextBank,
     recipe: str = "neglabel",
     *,
@@ -140,7 +140,7 @@ def mine_negatives(
 
 
 def mine(
-    encoder: Encoder,
+    encoder: TextEncoder,
     bank: TextBank,
     plan: MiningPlan,
     *,

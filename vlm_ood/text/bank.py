@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlm_ood.digests import digest_of
-from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.encoders.base import Progress, TextEncoder
 from vlm_ood.errors import ClassNamesError
 from vlm_ood.io.cache import DiskCache, bank_cache
 from vlm_ood.text.templates import Templates, templates_named
@@ -16,7 +16,7 @@ from vlm_ood.types import TextBank
 
 
 def text_bank(
-    encoder: Encoder,
+    encoder: TextEncoder,
     names: Sequence[str],
     *,
     templates: str | Sequence[str] | Templates = "single",
@@ -27,7 +27,7 @@ def text_bank(
     """One unit vector a name, averaged over the templates; kept on disk by content.
 
     Args:
-        encoder: whose text tower to use.
+        encoder: of sentences.
         names: class names, at least one, none empty or given twice; surrounding white space is dropped.
         templates: a set in `prompts/`, or a list of sentences with one "{}" each.
         cache: where banks are kept; by default the user's cache folder.
@@ -51,7 +51,7 @@ def text_bank(
 
 
 def average_prompts(
-    encoder: Encoder,
+    encoder: TextEncoder,
     names: Sequence[str],
     templates: Templates,
     *,

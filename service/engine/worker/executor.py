@@ -13,6 +13,7 @@ from service.engine.settings import Loader
 from service.engine.worker.protocol import EncodedImages, EncodedText, Loaded, Timing, Vectors
 from vlm_ood.encoders import Encoder
 from vlm_ood.encoders.device import Precision
+from vlm_ood.encoders.outputs import PATCHES, POOLED
 
 WARM_UP_PROMPTS = (1, 16)
 
@@ -63,7 +64,7 @@ def _encode_images(encoder: Encoder, pixels: UInt8[Tensor, "n 3 h w"], patches: 
     start = time.perf_counter()
     if encoder.device.type == "cuda":
         pixels = pixels.pin_memory().to(encoder.device, non_blocking=True)
-    features = encoder.encode_pixels(pixels, patches=patches)
+    features = encoder.encode_pixels(pixels, PATCHES if patches else POOLED)
     pooled = _to_array(features.pooled)
     tokens = None if features.patches is None else _to_array(features.patches)
     return EncodedImages(pooled, tokens, features.grid, time.perf_counter() - start)
@@ -119,4 +120,4 @@ def _grid(encoder: Encoder) -> tuple[int, int] | None:
         return None
     preprocessing = encoder.preprocessing
     blank = torch.full((1, 3, preprocessing.height, preprocessing.width), 127, dtype=torch.uint8)
-    return encoder.encode_pixels(blank, patches=True).grid
+    return encoder.encode_pixels(blank, PATCHES).grid

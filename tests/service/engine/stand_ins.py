@@ -18,6 +18,7 @@ from service.engine.schedule.items import BatchKey, ImageItem
 from tests.fakes import FakeEncoder
 from vlm_ood.encoders.base import Progress
 from vlm_ood.encoders.device import Precision
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.types import ImageFeatures
 
 POISON = (255, 0, 255)  # a picture of this colour fails in the network
@@ -69,14 +70,12 @@ class GatedEncoder(FakeEncoder):
         super().__init__(name=name)
         self._gate = gate
 
-    def encode_pixels(
-        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
-    ) -> ImageFeatures:
+    def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
         self._gate.batches.append(len(pixels))
         self._gate.go_through()
         if has_colour(pixels, POISON):
             raise RuntimeError("poisoned")
-        return super().encode_pixels(pixels, patches=patches, stages=stages)
+        return super().encode_pixels(pixels, outputs)
 
     def encode_text(
         self,
@@ -94,15 +93,13 @@ class GatedEncoder(FakeEncoder):
 class MortalEncoder(FakeEncoder):
     """Its process dies or hangs at the sight of a colour, as often as the file says."""
 
-    def encode_pixels(
-        self, pixels: UInt8[Tensor, "n 3 h w"], *, patches: bool = False, stages: Sequence[int] = ()
-    ) -> ImageFeatures:
+    def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
         lives = Path(os.environ["VLM_OOD_TEST_LIVES"])
         deadly, paralysing = has_colour(pixels, DEADLY), has_colour(pixels, PARALYSING)
         if (deadly or paralysing) and (left := int(lives.read_text())):
             lives.write_text(str(left - 1))
             os.kill(os.getpid(), signal.SIGKILL if deadly else signal.SIGSTOP)
-        return super().encode_pixels(pixels, patches=patches, stages=stages)
+        return super().encode_pixels(pixels, outputs)
 
 
 def load_mortal(name: str, device: str, dtype: Precision) -> MortalEncoder:

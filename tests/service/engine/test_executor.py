@@ -4,6 +4,7 @@ import torch
 from service.engine.worker.executor import Executor
 from tests.fakes import GRID, SIDE
 from tests.service.engine.stand_ins import Gate, GatedEncoder
+from vlm_ood.encoders.outputs import PATCHES
 
 
 def executor(gate: Gate, device: str = "cpu") -> Executor:
@@ -34,7 +35,7 @@ def test_features_are_those_of_the_encoder(gate: Gate) -> None:
     worker.load("fake", None)
     pixels = torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8)
     encoded = worker.encode_images("fake", pixels, True)
-    expected = GatedEncoder(gate).encode_pixels(pixels, patches=True)
+    expected = GatedEncoder(gate).encode_pixels(pixels, PATCHES)
     assert torch.equal(torch.from_numpy(encoded.pooled), expected.pooled)
     assert encoded.patches is not None
     assert expected.patches is not None

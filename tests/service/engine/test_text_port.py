@@ -10,7 +10,6 @@ from service.engine.text_port import PIECE
 from tests.fakes import FakeEncoder
 from tests.service.engine.conftest import Start
 from tests.service.engine.stand_ins import Gate, picture, settings_with
-from vlm_ood.errors import CapabilityError
 from vlm_ood.io.cache import DiskCache
 from vlm_ood.text.bank import text_bank
 
@@ -61,10 +60,3 @@ async def test_the_deadline_covers_all_calls_together(gate: Gate, start: Start) 
     await held
     with pytest.raises(DeadlineExceeded):
         await asyncio.to_thread(port.encode_text, ["a prompt"])
-
-
-async def test_it_encodes_no_images(gate: Gate, start: Start) -> None:
-    engine = await start(settings_with(gate))
-    port = EngineText(engine, await engine.encoder("fake"))
-    with pytest.raises(CapabilityError, match="prompts only"):
-        port.encode_pixels(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))

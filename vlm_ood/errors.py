@@ -53,14 +53,23 @@ class LexiconError(InputError):
 
 
 class UnknownNameError(InputError):
-    """A name that is not registered."""
+    """A name that is not registered.
+
+    Args:
+        kind: what the name is of: "encoder", "detector".
+        name: as it was given.
+        known: the names that there are.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
-        close = get_close_matches(name, names, n=1)
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        super().__init__(kind, name, self.known)  # what a copy in another process is made from
+
+    def __str__(self) -> str:
+        close = get_close_matches(self.name, self.known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
-        shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
-        super().__init__(f"unknown {kind} {name!r}{hint} Known: {shown}.")
+        shown = ", ".join(self.known[:40]) + (f" and {len(self.known) - 40} more" if len(self.known) > 40 else "")
+        return f"unknown {self.kind} {self.name!r}{hint} Known: {shown}."
 
 
 class ParameterError(InputError):

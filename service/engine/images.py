@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service.caching.lru import ByteLru
 from service.engine.errors import EngineError
-from service.engine.metrics import EngineMetrics, failure_of
+from service.engine.metrics import EngineMetrics, reason_of
 from service.engine.records import EncodedImage, EncoderInfo, Timings
 from service.engine.schedule.admission import Admission, Place
 from service.engine.schedule.items import BatchKey, ImageItem
@@ -61,7 +61,7 @@ class ImageSide:
             self._metrics.fail(info.name, "CANCELED", len(contents))
             raise
         except VlmOodError as error:
-            self._metrics.fail(info.name, failure_of(error), len(contents))
+            self._metrics.fail(info.name, reason_of(error), len(contents))
             raise
         self._count(info.name, answers)
         return answers
@@ -119,7 +119,7 @@ class ImageSide:
     def _count(self, encoder: str, answers: Sequence[EncodedImage]) -> None:
         for answer in answers:
             if isinstance(answer, VlmOodError):
-                self._metrics.fail(encoder, failure_of(answer))
+                self._metrics.fail(encoder, reason_of(answer))
             else:
                 self._metrics.success.labels(encoder).inc()
 

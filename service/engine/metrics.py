@@ -1,4 +1,4 @@
-"""What Prometheus sees, in Triton's words. A request, here, is one image."""
+"""What Prometheus sees. The names are Triton's: "request" in the name of a metric is one image."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from service.engine.errors import DeadlineExceeded, Draining, QueueFull
 from vlm_ood.errors import ImageError, VlmOodError
 
-Failure = Literal["REJECTED", "CANCELED", "EXPIRED", "DECODE", "BACKEND"]
+FailureReason = Literal["REJECTED", "CANCELED", "EXPIRED", "DECODE", "BACKEND"]
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -45,7 +45,7 @@ class EngineMetrics:
         self.workers = gauge("workers_ready", "Workers that take batches")
         self.encoders = gauge("encoders_loaded", "Encoders that take images")
 
-    def fail(self, encoder: str, reason: Failure, images: int = 1) -> None:
+    def fail(self, encoder: str, reason: FailureReason, images: int = 1) -> None:
         """Count images that were not encoded."""
         self.failure.labels(encoder, reason).inc(images)
 
@@ -55,7 +55,7 @@ class EngineMetrics:
         self.cache_misses.labels(cache).inc(misses)
 
 
-def failure_of(error: VlmOodError) -> Failure:
+def reason_of(error: VlmOodError) -> FailureReason:
     """The reason under which an error is counted."""
     if isinstance(error, QueueFull | Draining):
         return "REJECTED"

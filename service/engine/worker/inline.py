@@ -11,7 +11,8 @@ from torch import Tensor
 
 from service.engine.worker.base import WorkerPlan
 from service.engine.worker.executor import Executor
-from service.engine.worker.protocol import EncodedImages, EncodedText, Failure, Loaded
+from service.engine.worker.protocol import EncodedImages, EncodedText, Loaded, known_error
+from vlm_ood.errors import VlmOodError
 
 T = TypeVar("T")
 
@@ -70,5 +71,7 @@ async def _run(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     """In the pool; every failure comes out as a VlmOodError, as it does from a worker process."""
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
+    except VlmOodError:
+        raise
     except Exception as error:
-        raise Failure.of(error).error() from error
+        raise known_error(error) from error

@@ -11,7 +11,18 @@ import torch
 
 from service.engine.worker.base import WorkerPlan
 from service.engine.worker.executor import Executor
-from service.engine.worker.protocol import Answer, Attach, EncodeImages, EncodeText, Failure, Job, Load, Reply, Unload
+from service.engine.worker.protocol import (
+    Answer,
+    Attach,
+    EncodeImages,
+    EncodeText,
+    ErrorReply,
+    Job,
+    Load,
+    Reply,
+    Unload,
+    known_error,
+)
 from service.engine.worker.shared_pixels import SharedPixels
 
 EXIT_DEVICE_LOST = 70
@@ -69,7 +80,7 @@ class WorkerProcess:
         except Exception as error:
             if self._executor.device_is_lost():
                 os._exit(EXIT_DEVICE_LOST)
-            answer = Failure.of(error)
+            answer = ErrorReply(known_error(error))
         self._sender.submit(self._send, Reply(number, answer))
 
     def _send(self, reply: Reply) -> None:

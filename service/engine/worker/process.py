@@ -22,7 +22,7 @@ from service.engine.worker.protocol import (
     EncodedText,
     EncodeImages,
     EncodeText,
-    Failure,
+    ErrorReply,
     Job,
     Load,
     Loaded,
@@ -132,8 +132,8 @@ class ProcessWorker:
             answer = await future
         finally:
             self._waiting.pop(job.number, None)
-        if isinstance(answer, Failure):
-            raise answer.error()
+        if isinstance(answer, ErrorReply):
+            raise answer.error
         if not isinstance(answer, kind):
             raise TypeError(f"{type(message).__name__} was answered with {type(answer).__name__}")
         return answer

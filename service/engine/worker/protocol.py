@@ -98,28 +98,23 @@ class EncodedText:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """An exception without its traceback and without code: a class name of `vlm_ood.errors` and a message."""
+class ErrorReply:
+    """The exception with which a job ended; its traceback stays in the worker."""
 
-    kind: str
-    message: str
+    error: VlmOodError
 
-    @staticmethod
-    def of(error: BaseException) -> "Failure":
-        """What is told about an exception."""
-        known = isinstance(error, VlmOodError) and hasattr(errors, type(error).__name__)
-        message = str(error) if known else f"{type(error).__name__}: {error}"
-        return Failure(type(error).__name__ if known else EncoderError.__name__, message)
 
-    def error(self) -> VlmOodError:
-        """The exception on the other side; its class may want other arguments than a message."""
-        cls: type[VlmOodError] = getattr(errors, self.kind)
-        error = cls.__new__(cls)
-        error.args = (self.message,)
+def known_error(error: BaseException) -> VlmOodError:
+    """The exception itself if its class is one of `vlm_ood.errors`, else an EncoderError that quotes it.
+
+    Only those cross the pipe: any other might not be what can be made again in another process.
+    """
+    if isinstance(error, VlmOodError) and getattr(errors, type(error).__name__, None) is type(error):
         return error
+    return EncoderError(f"{type(error).__name__}: {error}")
 
 
-Answer = Loaded | EncodedImages | EncodedText | Failure | None
+Answer = Loaded | EncodedImages | EncodedText | ErrorReply | None
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from service.banks.mining import Miner
+from service.banks.cache import MemoryBanks
 from service.calibration.calibrator import Calibrator
 from service.detectors.maker import Maker
 from service.detectors.prepared import PreparedDetectors
@@ -21,7 +22,9 @@ from service.security.rate_limit import RateLimiter
 from service.settings import Settings
 from service.storage.blobs import Artefacts
 from service.storage.database import Database
-from vlm_ood.io.cache import DiskCache
+from vlm_ood.io.cache import DiskCache, bank_cache
+
+BUILDERS: Final = 8  # tasks being built at once; each waits for the engine most of the time
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,15 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
     judging = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="judge")
     mining = ThreadPoolExecutor(1, thread_name_prefix="mine")
     store = DetectorStore(database, Artefacts(settings.data / "calibrations"), settings.max_detectors)
-    maker = Maker(engine, judging, Miner(engine, mining, DiskCache(settings.data / "words")), settings.prepare_limit_s)
+    building = ThreadPoolExecutor(BUILDERS, thread_name_prefix="build")
+    maker = Maker(
+        engine,
+        building,
+        mining,
+        MemoryBanks(bank_cache(), settings.bank_cache_bytes),
+        DiskCache(settings.data / "words"),
+        settings.prepare_limit_s,
+    )
     scorer = Scorer(engine, judging, _fetcher(settings), metrics, settings.max_images)
     return Services(
         settings=settings,
@@ -85,7 +96,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         scorer=scorer,
         calibrator=Calibrator(store, scorer, judging),
         readiness=Readiness(engine),
-        pools=(judging, mining),
+        pools=(judging, building, mining),
     )
 
 

@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     max_classes: Count = 10_000
     max_templates: Count = 256
     max_prompts: Count = 200_000  # classes times templates
+    max_words: Count = 100_000  # of a list of negatives in a request
     max_detectors: Count = 1000  # a tenant
     max_connections: Count = 256
     keep_alive_s: Annotated[int, Ge(1)] = 5
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     drain_s: Seconds = 30.0
     judge_threads: Count = 2
     detector_cache_bytes: Count = 256 * MIB
+    bank_cache_bytes: Count = 256 * MIB  # text banks in memory
     image_cache_bytes: Annotated[int, Ge(0)] = 64 * MIB  # features of pictures seen before; 0 keeps none
     prepare_wait_s: Seconds = 10.0  # how long a request waits for its detector
     prepare_limit_s: Seconds = 1800.0

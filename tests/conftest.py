@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.plugins import NearestNeighbours
+from vlm_ood.detectors import registry
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -20,6 +23,13 @@ def _same_random_state() -> Iterator[None]:
     """A test that moves the global generators moves them for itself alone."""
     with torch.random.fork_rng(devices=[]):
         yield
+
+
+@pytest.fixture
+def knn(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A method that needs labelled images, registered for one test; its name."""
+    monkeypatch.setitem(registry._classes, NearestNeighbours.name, NearestNeighbours)
+    return NearestNeighbours.name
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ s support images, t templates, w windows, h w rows and columns of a grid.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -204,10 +206,24 @@ class Support:
                 f"{len(self.features)} support images need as many labels, got {tuple(self.labels.shape)}"
             )
 
+    def to(self, device: torch.device | str) -> "Support":
+        """The same images on another device."""
+        return Support(self.features.to(device), self.labels.to(device))
+
     @property
     def digest(self) -> str:
         """Of the vectors and the labels."""
         return digest_of(self.features.pooled, self.labels)
+
+
+REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "negatives": "negatives=vo.mine_negatives(...)",
+        "no": "no=vo.no_bank(...)",
+        "support": "support=vo.Support(features, labels)",
+    }
+)
+"""How a caller in Python gives each part of a task beyond its classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,12 +265,7 @@ class Task:
         """Raise a TaskError that names each part in `needs` that is missing."""
         missing = sorted(part for part in needs if getattr(self, part) is None)
         if missing:
-            remedies = {
-                "negatives": "negatives=vo.mine_negatives(...)",
-                "no": "no=a TextBank of no-prompts",
-                "support": "support=vo.Support(features, labels)",
-            }
-            wanted = ", ".join(remedies[part] for part in missing)
+            wanted = ", ".join(REMEDIES[part] for part in missing)
             raise TaskError(f"{method} needs {' and '.join(missing)}: vo.Task(classes=..., {wanted})")
 
     @property

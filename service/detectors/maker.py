@@ -1,19 +1,21 @@
-"""From a spec to a fitted detector: the text side is encoded by the engine, the rest is learned in a thread."""
+"""From a spec to a fitted detector: the task is built in a thread, with the engine as its text encoder."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from service.banks.mining import Miner
-from service.detectors.spec import DetectorSpec
 from service.engine import EncoderInfo, Engine
+from service.engine.text_port import EngineText
 from service.threads import in_thread
-from vlm_ood.detectors import FittedDetector, create_detector
+from vlm_ood.detectors import FittedDetector
 from vlm_ood.errors import CapabilityError
-from vlm_ood.types import Task
+from vlm_ood.io.cache import DiskCache
+from vlm_ood.negatives import mine
+from vlm_ood.tasks import Builder, DetectorSpec, MinedBank
+from vlm_ood.text import BankCache
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,50 +33,47 @@ class Maker:
 
     Args:
         engine: encodes text.
-        threads: where detectors learn.
-        miner: finds negatives.
-        limit_s: how long it may take.
+        building: threads in which tasks are built and detectors learn.
+        mining: one thread, so that minings take turns and never hold the others up.
+        banks: where banks of templates are kept.
+        words: where the vectors of lexicons are kept: a lexicon is encoded once.
+        limit_s: how long each piece of text may wait for the engine.
     """
 
     engine: Engine
-    threads: ThreadPoolExecutor
-    miner: Miner
+    building: ThreadPoolExecutor
+    mining: ThreadPoolExecutor
+    banks: BankCache
+    words: DiskCache
     limit_s: float
 
     async def make(self, spec: DetectorSpec) -> Prepared:
         """The detector of this spec.
 
         Raises:
-            InputError: something is missing or can't be used.
+            InputError: a part can't be used.
+            CapabilityError: the encoder lacks what the method reads.
             EngineError: the engine can't answer now.
         """
-        detector = create_detector(spec.method, **spec.parameters)
-        encoder = await self.engine.encoder(spec.encoder)
-        if detector.outputs.patches and "patches" not in encoder.capabilities:
-            raise CapabilityError(
-                f"{spec.method} reads patch features and {spec.encoder} has none: choose another encoder"
-            )
-        task = await self._task(spec, encoder)
-        fitted = await in_thread(self.threads, _quietly(lambda: detector.fit(task)))
-        return Prepared(spec, fitted, encoder)
-
-    async def _task(self, spec: DetectorSpec, encoder: EncoderInfo) -> Task:
-        classes = await self.engine.text_bank(spec.encoder, spec.classes, spec.templates, deadline_s=self.limit_s)
-        negatives = no = None
-        if spec.no_templates is not None:
-            no = await self.engine.text_bank(spec.encoder, spec.classes, spec.no_templates, deadline_s=self.limit_s)
-        if spec.negatives is not None:
-            negatives = await self.miner.mine(spec.negatives, encoder, classes)
-        return Task(classes=classes, negatives=negatives, no=no)
+        encoder = await self.engine.encoder(spec.task.encoder)
+        _check_outputs(spec, encoder)
+        text = EngineText(self.engine, encoder, self.limit_s)
+        builder = Builder(text, banks=self.banks, mine=partial(mine, cache=self.words))
+        pool = self.mining if isinstance(spec.task.negatives, MinedBank) else self.building
+        return Prepared(spec, await in_thread(pool, lambda: _fit(builder, spec)), encoder)
 
 
-def _quietly(work: Callable[[], FittedDetector[Any]]) -> Callable[[], FittedDetector[Any]]:
-    """Without a graph for gradients that nobody asks for."""
+def _check_outputs(spec: DetectorSpec, encoder: EncoderInfo) -> None:
+    lacking = sorted(spec.detector.outputs.needs - encoder.capabilities)
+    if lacking:
+        raise CapabilityError(
+            f"{spec.method} reads {' and '.join(lacking)} and {encoder.name} gives none: choose another encoder"
+        )
 
-    def run() -> FittedDetector[Any]:
-        with torch.inference_mode():
-            fitted = work()
-            _ = fitted.digest  # hashed here, not on the event loop
-            return fitted
 
-    return run
+def _fit(builder: Builder, spec: DetectorSpec) -> FittedDetector[Any]:
+    """Without a graph for gradients; the digest is computed here, not on the event loop."""
+    with torch.inference_mode():
+        fitted = builder.fit(spec)
+        _ = fitted.digest
+        return fitted

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 from torch import Tensor
 
 from service.detectors.maker import Prepared
-from service.detectors.spec import DetectorSpec
 from service.errors import BusyError, PreparingError
 from vlm_ood.errors import VlmOodError
+from vlm_ood.tasks import DetectorSpec
 
 State = Literal["cold", "preparing", "ready", "failed"]
 
@@ -60,7 +60,7 @@ class PreparedDetectors:
                 return await asyncio.shield(self._making[digest])
         except TimeoutError:
             raise PreparingError(
-                f"{spec.method} over {len(spec.classes):,} classes is still being prepared: ask again", 5.0
+                f"{spec.method} over {len(spec.task.names or ()):,} classes is still being prepared: ask again", 5.0
             ) from None
 
     def state(self, spec: DetectorSpec) -> tuple[State, str | None]:

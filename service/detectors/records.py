@@ -62,7 +62,7 @@ class DetectorView(DetectorSummary):
 
     classes: list[str]
     parameters: dict[str, Any]
-    templates: str | list[str]
+    templates: str | list[str] | None
     negatives: Negatives | None
     no_templates: str | list[str] | None
     state: Annotated[

@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 
 from service.calibration.rows import CalibrationRow
 from service.detectors.rows import DetectorRow
-from service.detectors.spec import DetectorSpec
 from service.errors import ConflictError, NotFoundError
 from service.storage.blobs import Artefacts
 from service.storage.database import Database
+from vlm_ood.digests import digest_of
+from vlm_ood.tasks import DetectorSpec
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class DetectorStore:
         try:
             return await self.database.run(lambda session: self._create(session, tenant, spec))
         except IntegrityError:  # somebody else made the same a moment ago
-            return await self.get(tenant, spec.id_of(tenant)), False
+            return await self.get(tenant, id_of(tenant, spec)), False
 
     def _create(self, session: Session, tenant: str, spec: DetectorSpec) -> tuple[DetectorRow, bool]:
-        detector_id = spec.id_of(tenant)
+        detector_id = id_of(tenant, spec)
         found = session.get(DetectorRow, detector_id)
         if found is not None:
             return found, False
@@ -63,7 +64,7 @@ class DetectorStore:
             id=detector_id,
             tenant=tenant,
             family=spec.family,
-            spec=spec.stored(),
+            spec=spec.plain(),
             created_at=datetime.now(UTC),
             calibration=None,
         )
@@ -161,6 +162,11 @@ class DetectorStore:
     async def _drop(self, artefact: str | None) -> None:
         if artefact is not None:
             await self.database.in_thread(lambda: self.artefacts.drop(artefact))
+
+
+def id_of(tenant: str, spec: DetectorSpec) -> str:
+    """What a tenant's detector of this content is called."""
+    return f"det_{digest_of(tenant, spec.digest)[:24]}"
 
 
 def _owned(session: Session, tenant: str, detector_id: str) -> DetectorRow:

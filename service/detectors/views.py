@@ -2,18 +2,19 @@
 
 from service.calibration.views import calibration_view_of, utc
 from service.detectors.prepared import State
-from service.detectors.records import DetectorSummary, DetectorView
+from service.detectors.records import DetectorSummary, DetectorView, Negatives
 from service.detectors.rows import DetectorRow
-from service.detectors.spec import DetectorSpec
+from vlm_ood.tasks import BankSpec, DetectorSpec, MinedBank, TemplateBank
 
 
 def summary_of(row: DetectorRow) -> DetectorSummary:
     """A line of the list."""
+    spec = DetectorSpec.from_plain(row.spec)
     return DetectorSummary(
         id=row.id,
-        method=row.spec["method"],
-        encoder=row.spec["encoder"],
-        class_count=len(row.spec["classes"]),
+        method=spec.method,
+        encoder=spec.task.encoder,
+        class_count=len(spec.task.names or ()),
         calibrated=row.calibration is not None,
         created_at=utc(row.created_at),
     )
@@ -21,19 +22,33 @@ def summary_of(row: DetectorRow) -> DetectorSummary:
 
 def view_of(row: DetectorRow, state: State, error: str | None, calibrated_sibling: str | None) -> DetectorView:
     """The whole detector."""
-    spec = DetectorSpec.from_stored(row.spec)
+    spec = DetectorSpec.from_plain(row.spec)
+    task = spec.task
     return DetectorView(
         **summary_of(row).model_dump(),
-        classes=list(spec.classes),
+        classes=list(task.names or ()),
         parameters=dict(spec.parameters),
-        templates=spec.templates if isinstance(spec.templates, str) else list(spec.templates),
-        negatives=spec.negatives,
-        no_templates=list(spec.no_templates) if isinstance(spec.no_templates, tuple) else spec.no_templates,
+        templates=_templates(task.classes),
+        negatives=_negatives(task.negatives),
+        no_templates=_templates(task.no),
         state=state,
         error=error,
         calibration=calibration_view_of(row.calibration),
         note=_note(row, calibrated_sibling),
     )
+
+
+def _templates(bank: BankSpec | None) -> str | list[str] | None:
+    if not isinstance(bank, TemplateBank):
+        return None
+    return bank.templates if isinstance(bank.templates, str) else list(bank.templates)
+
+
+def _negatives(bank: BankSpec | None) -> Negatives | None:
+    if not isinstance(bank, MinedBank):
+        return None
+    words = None if bank.words is None else list(bank.words)
+    return Negatives(recipe=bank.recipe, lexicon=bank.lexicon, words=words, quantile=bank.quantile, keep=bank.keep)
 
 
 def _note(row: DetectorRow, calibrated_sibling: str | None) -> str | None:

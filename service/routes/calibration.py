@@ -5,13 +5,13 @@ from fastapi import APIRouter, Depends, Security
 from service.calibration.records import CalibrationAnswer, CalibrationJson, CalibrationOptions, CalibrationView
 from service.calibration.rows import CalibrationRow
 from service.calibration.views import calibration_view_of
-from service.detectors.spec import DetectorSpec
 from service.errors import NotFoundError
 from service.http.body import Upload
 from service.http.deps import TheCalibrationRequest, TheDetector, TheServices, one_charge, the_caller
 from service.http.openapi import problems, two_bodies
 from service.scoring.scorer import failure
 from vlm_ood.errors import VlmOodError
+from vlm_ood.tasks import DetectorSpec
 
 router = APIRouter(
     prefix="/v1/detectors/{detector_id}/calibration",
@@ -30,7 +30,7 @@ async def calibrate(detector: TheDetector, request: TheCalibrationRequest, servi
     """Send images that belong, none of those that don't. They replace the ones sent before, or with `append` are
     added to them. Nothing is changed when it fails.
     """
-    prepared = await services.prepared.get(DetectorSpec.from_stored(detector.spec))
+    prepared = await services.prepared.get(DetectorSpec.from_plain(detector.spec))
     row, encoded = await services.calibrator.make(detector, prepared, request.uploads, request.options)
     return _answer(row, request.uploads, encoded.errors)
 

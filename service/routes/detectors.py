@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Depends, Query, Response, Security
 
 from service.detectors.records import DetectorOptions, DetectorPage, DetectorView
 from service.detectors.rows import DetectorRow
-from service.detectors.spec import DetectorSpec, checked_spec
+from service.detectors.spec import checked_spec
 from service.detectors.views import summary_of, view_of
 from service.engine import Timings
 from service.errors import PreparingError
@@ -17,6 +17,7 @@ from service.observability.server_timing import server_timing
 from service.scoring.answers import ScoreAnswer
 from service.scoring.records import AnswerOptions, DetectorScoreJson
 from service.services import Services
+from vlm_ood.tasks import DetectorSpec
 
 router = APIRouter(prefix="/v1", tags=["detectors"])
 manage = [Security(the_caller, scopes=["manage"]), Depends(one_charge)]
@@ -93,13 +94,13 @@ async def score(
     detector: TheDetector, request: TheDetectorScoreRequest, services: TheServices, response: Response
 ) -> ScoreAnswer:
     """With its calibration, each answer has a decision, a threshold and a conformal p-value."""
-    prepared = await services.prepared.get(DetectorSpec.from_stored(detector.spec))
+    prepared = await services.prepared.get(DetectorSpec.from_plain(detector.spec))
     calibration = await services.calibrator.read(detector)
     timings = Timings()
     answers, score_s = await services.scorer.score(request.uploads, prepared, request.options, calibration, timings)
     response.headers["Server-Timing"] = server_timing(timings, score_s)
     spec = prepared.spec
-    return ScoreAnswer(method=spec.method, encoder=spec.encoder, detector=detector.id, results=answers)
+    return ScoreAnswer(method=spec.method, encoder=spec.task.encoder, detector=detector.id, results=answers)
 
 
 async def _prepared_soon(services: Services, spec: DetectorSpec) -> bool:
@@ -112,6 +113,6 @@ async def _prepared_soon(services: Services, spec: DetectorSpec) -> bool:
 
 
 async def _view(services: Services, row: DetectorRow) -> DetectorView:
-    state, error = services.prepared.state(DetectorSpec.from_stored(row.spec))
+    state, error = services.prepared.state(DetectorSpec.from_plain(row.spec))
     sibling = await services.detectors.calibrated_sibling(row)
     return view_of(row, state, error, sibling)

@@ -34,4 +34,4 @@ async def score(request: TheScoreRequest, services: TheServices, response: Respo
     timings = Timings()
     answers, score_s = await services.scorer.score(request.uploads, prepared, request.options, None, timings)
     response.headers["Server-Timing"] = server_timing(timings, score_s)
-    return ScoreAnswer(method=spec.method, encoder=spec.encoder, detector=None, results=answers)
+    return ScoreAnswer(method=spec.method, encoder=spec.task.encoder, detector=None, results=answers)

@@ -191,13 +191,13 @@ def test_vectors_alone_are_enough(tmp_path: Path, encoder: CountingEncoder) -> N
     assert encoder.encoded == 0
 
 
-def test_few_shot_features_need_labels(tmp_path: Path, encoder: CountingEncoder) -> None:
+def test_support_features_need_labels(tmp_path: Path, encoder: CountingEncoder, knn: str) -> None:
     save_bank(tmp_path / "bank.safetensors", TextBank(("a", "b"), torch.eye(2)))
     save_features(tmp_path / "f.safetensors", ImageFeatures(torch.eye(2)))
     save_features(tmp_path / "shots.safetensors", ImageFeatures(torch.eye(2)), labels=torch.tensor([0, 1]))
     arguments = (
         "--features", tmp_path / "f.safetensors", "--ood-features", f"far={tmp_path / 'f.safetensors'}",
-        "--bank", tmp_path / "bank.safetensors", "-m", "mcm", "--support",
+        "--bank", tmp_path / "bank.safetensors", "-m", knn, "--support",
     )  # fmt: skip
 
     assert run_json(*arguments, tmp_path / "shots.safetensors")["comparisons"][0]["auroc"] == 0.5

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import vlm_ood as vo
 from tests.fakes import FakeEncoder, save_picture
@@ -151,3 +152,57 @@ def test_methods_and_encoders_are_listed(run: Run) -> None:
     assert "mcm" in run("detectors").out
     assert "embedded" in run("encoders", "--json").json
     assert "ViT-B-16/openai" in run("encoders", "--find", "b-16/openai").out
+
+
+def test_labelled_images_come_from_a_folder_or_a_file(run: Run, photos: Path, tmp_path: Path, knn: str) -> None:
+    shots = tmp_path / "shots"
+    for name, colours in {"red": ("#ff0000", "#ee1111"), "blue": ("#0000ff",)}.items():
+        for row, colour in enumerate(colours):
+            save_picture(shots / name / f"{row}.png", colour)
+    (shots / "red" / "broken.png").write_bytes(b"none")
+    asked = (photos, "--classes", "red,blue", "--method", knn, "--json", "--support")
+    from_folder = run("score", *asked, shots)
+    assert from_folder.status == 0, from_folder.err
+    assert "left out red/broken.png" in from_folder.err
+    encoder = FakeEncoder(name="embedded")
+    pictures = [Image.open(shots / name) for name in ("red/0.png", "red/1.png", "blue/0.png")]
+    save_features(tmp_path / "s.safetensors", encoder.encode_images(pictures), labels=torch.tensor([0, 0, 1]))
+    from_file = run("score", *asked, tmp_path / "s.safetensors")
+    assert from_file.json["results"] == from_folder.json["results"]
+    scores = {Path(result["image"]).stem: result["score"] for result in from_file.json["results"]}
+    assert scores["red"] < scores["lime"]
+    assert scores["blue"] < scores["lime"]
+
+
+def test_a_calibration_with_labelled_images_fits_the_score_with_them(
+    run: Run, photos: Path, tmp_path: Path, knn: str
+) -> None:
+    save_picture(tmp_path / "shots" / "red" / "0.png", "red")
+    save_picture(tmp_path / "shots" / "blue" / "0.png", "blue")
+    task = ("--classes", "red,blue", "--method", knn, "--support", tmp_path / "shots")
+    out = tmp_path / "c.json"
+    assert run("calibrate", tmp_path / "shots", *task, "--keep", "0.9", "--out", out).status == 0
+    scored = run("score", photos, *task, "--calibration", out, "--json").json["results"]
+    assert {Path(each["image"]).stem: each["decision"] for each in scored} == {"red": "in", "blue": "in", "lime": "out"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--method", "neglabel"), "neglabel needs negatives: give --negatives FILE (from vlm-ood mine)"),
+        (("--method", "clipn"), "clipn needs no: give --no FILE (from vlm-ood clipn-bank)"),
+        (("--support", "."), "mcm does not read support: leave out --support PATH"),
+        (("--negatives", "nowhere.safetensors"), "no such file: nowhere.safetensors"),
+        (("--bank", "nowhere.safetensors"), "give --classes or --bank, not both"),
+    ],
+)
+def test_a_part_is_checked_before_any_network_is_loaded(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    def load(*_: object, **__: object) -> FakeEncoder:
+        raise AssertionError("a network was loaded")
+
+    monkeypatch.setattr("vlm_ood.encoders.load_encoder", load)
+    ran = run("score", photos, "--classes", "red,blue", *arguments)
+    assert ran.status == 2
+    assert said in ran.err

@@ -7,16 +7,17 @@ import torch
 
 from service.detectors.maker import Prepared
 from service.detectors.prepared import MAX_MAKING, PreparedDetectors, bytes_of
-from service.detectors.spec import DetectorSpec
+from service.detectors.store import id_of
 from service.engine import EncoderInfo
 from service.errors import BusyError, PreparingError
 from tests.service.fakes import FakeEngine
 from vlm_ood import Task, TextBank, create_detector
 from vlm_ood.errors import TaskError
+from vlm_ood.tasks import DetectorSpec, TaskSpec, TemplateBank
 
 
 def spec(number: int = 0) -> DetectorSpec:
-    return DetectorSpec((f"a{number}", f"b{number}"), "mcm", {"temperature": 1.0}, "single", "fake")
+    return DetectorSpec("mcm", TaskSpec(TemplateBank((f"a{number}", f"b{number}")), "fake"))
 
 
 class Making:
@@ -32,16 +33,16 @@ class Making:
     async def __call__(self, asked: DetectorSpec) -> Prepared:
         self.made += 1
         await self.gate.wait()
-        names = tuple(f"{asked.classes[0]} {row}" for row in range(len(self.bank)))
+        names = tuple(f"{asked.digest} {row}" for row in range(len(self.bank)))
         task = Task(classes=TextBank(names, self.bank))
         return Prepared(asked, create_detector("mcm").fit(task), await FakeEngine().encoder("fake"))
 
 
 def test_equal_content_has_an_equal_digest_whatever_made_it() -> None:
-    assert DetectorSpec.from_stored(spec().stored()).digest == spec().digest
+    assert DetectorSpec.from_plain(spec().plain()).digest == spec().digest
     assert spec(1).digest != spec().digest
     assert spec(1).family == spec().family
-    assert spec().id_of("a") != spec().id_of("b")
+    assert id_of("a", spec()) != id_of("b", spec())
 
 
 async def test_two_hundred_class_lists_of_a_thousand_names_stay_within_the_bound() -> None:

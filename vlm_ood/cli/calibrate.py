@@ -6,13 +6,17 @@ from typing import Annotated
 import typer
 
 from vlm_ood.cli.common import (
+    BankOption,
     ClassesOption,
     DeviceOption,
     EncoderOption,
     JsonOption,
     MethodOption,
+    NegativesOption,
+    NoOption,
     ParameterOption,
     PrecisionOption,
+    SupportOption,
     TemplatesOption,
     console,
     notes,
@@ -31,9 +35,10 @@ def command(
     encoder: EncoderOption = "embedded",
     templates: TemplatesOption = "single",
     features: Annotated[Path | None, typer.Option(help="Vectors instead of images: a safetensors file.")] = None,
-    bank: Annotated[Path | None, typer.Option(help="Class vectors instead of names: a safetensors file.")] = None,
-    negatives: Annotated[Path | None, typer.Option(help="A bank from `vlm-ood mine`.")] = None,
-    no: Annotated[Path | None, typer.Option(help="A bank of no-prompts, one row a class (clipn).")] = None,
+    bank: BankOption = None,
+    negatives: NegativesOption = None,
+    no: NoOption = None,
+    support: SupportOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     as_json: JsonOption = False,
@@ -41,22 +46,27 @@ def command(
     """Choose a threshold from images that belong; no others are needed."""
     from vlm_ood.calibration import calibrate, check_rule, needed_images
     from vlm_ood.cli.scoring import Request, prepare
+    from vlm_ood.cli.task_options import TaskOptions
     from vlm_ood.errors import ImageError
 
     check_rule(rule)
-    request = Request(
-        images=tuple(images or ()),
+    task = TaskOptions(
         classes=classes,
-        method=method,
-        parameters=tuple(parameters or ()),
-        encoder=encoder,
-        templates=templates,
-        features=features,
         bank=bank,
+        templates=templates,
+        encoder=encoder,
         negatives=negatives,
         no=no,
+        support=support,
         device=device,
         precision=precision,
+    )
+    request = Request(
+        images=tuple(images or ()),
+        features=features,
+        method=method,
+        parameters=tuple(parameters or ()),
+        task=task,
     )
     fitted, subject, _ = prepare(request)
     for row, error in subject.errors.items():

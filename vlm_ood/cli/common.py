@@ -32,6 +32,15 @@ MethodOption = Annotated[str, typer.Option("--method", "-m", help="See `vlm-ood 
 ParameterOption = Annotated[
     list[str] | None, typer.Option("--param", "-p", help="A parameter of the method, NAME=VALUE; may be repeated.")
 ]
+BankOption = Annotated[Path | None, typer.Option("--bank", help="Class vectors instead of names: a safetensors file.")]
+NegativesOption = Annotated[Path | None, typer.Option("--negatives", help="A bank of words from `vlm-ood mine`.")]
+NoOption = Annotated[
+    Path | None, typer.Option("--no", help="A bank of negated prompts, one row per class, from `vlm-ood clipn-bank`.")
+]
+SupportOption = Annotated[
+    Path | None,
+    typer.Option("--support", help="Labelled images: a folder with a subfolder per class, or a features file."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

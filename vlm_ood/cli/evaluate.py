@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlm_ood.cli.common import (
+    BankOption,
     ClassesOption,
     DeviceOption,
     EncoderOption,
     JsonOption,
+    NegativesOption,
+    NoOption,
     PrecisionOption,
+    SupportOption,
     TemplatesOption,
     console,
     notes,
@@ -40,7 +44,7 @@ def command(
     ood_features: Annotated[
         list[str] | None, typer.Option(help="Vectors that don't, [NAME=]FILE; may be repeated.")
     ] = None,
-    bank: Annotated[Path | None, typer.Option(help="Class vectors instead of names: a safetensors file.")] = None,
+    bank: BankOption = None,
     classes: ClassesOption = None,
     method: Annotated[
         list[str] | None,
@@ -50,9 +54,9 @@ def command(
     ] = None,
     encoder: EncoderOption = "embedded",
     templates: TemplatesOption = "single",
-    negatives: Annotated[Path | None, typer.Option(help="A bank from `vlm-ood mine`.")] = None,
-    no: Annotated[Path | None, typer.Option(help="A bank of no-prompts, one row a class (clipn).")] = None,
-    support: Annotated[Path | None, typer.Option(help="Few-shot features with labels: a safetensors file.")] = None,
+    negatives: NegativesOption = None,
+    no: NoOption = None,
+    support: SupportOption = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamplings for 95 % intervals; 0 for none.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     cache: Annotated[bool, typer.Option(help="Keep features on disk for the next run.")] = True,
@@ -67,27 +71,31 @@ def command(
 ) -> None:
     """Compare methods on images that belong and images that don't. Broken images are counted and left out."""
     from vlm_ood.cli.evaluating import Request, run
+    from vlm_ood.cli.task_options import TaskOptions
     from vlm_ood.evaluation.export import to_csv, to_plain
 
+    task = TaskOptions(
+        classes=classes,
+        bank=bank,
+        templates=templates,
+        encoder=encoder,
+        negatives=negatives,
+        no=no,
+        support=support,
+        device=device,
+        precision=precision,
+    )
     request = Request(
         id_path=id_path,
         ood=tuple(ood or ()),
         data_root=data_root,
         features=features,
         ood_features=tuple(ood_features or ()),
-        bank=bank,
-        classes=classes,
         methods=tuple(method or ()),
-        encoder=encoder,
-        templates=templates,
-        negatives=negatives,
-        no=no,
-        support=support,
+        task=task,
         bootstrap=bootstrap,
         seed=seed,
         cache=cache,
-        device=device,
-        precision=precision,
     )
     done = run(request)
     if report:

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlm_ood.cli.common import (
+    BankOption,
     ClassesOption,
     DeviceOption,
     EncoderOption,
     JsonOption,
     MethodOption,
+    NegativesOption,
+    NoOption,
     ParameterOption,
     PrecisionOption,
+    SupportOption,
     TemplatesOption,
     console,
     notes,
@@ -36,9 +40,10 @@ def command(
     encoder: EncoderOption = "embedded",
     templates: TemplatesOption = "single",
     features: Annotated[Path | None, typer.Option(help="Vectors instead of images: a safetensors file.")] = None,
-    bank: Annotated[Path | None, typer.Option(help="Class vectors instead of names: a safetensors file.")] = None,
-    negatives: Annotated[Path | None, typer.Option(help="A bank from `vlm-ood mine`.")] = None,
-    no: Annotated[Path | None, typer.Option(help="A bank of no-prompts, one row a class (clipn).")] = None,
+    bank: BankOption = None,
+    negatives: NegativesOption = None,
+    no: NoOption = None,
+    support: SupportOption = None,
     calibration: Annotated[Path | None, typer.Option(help="A file from `vlm-ood calibrate`.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many nearest classes to name.")] = 3,
     device: DeviceOption = "auto",
@@ -50,22 +55,27 @@ def command(
 ) -> None:
     """Score images, or vectors, against class names. Exit status 1 when some image could not be scored."""
     from vlm_ood.cli.scoring import Request, score_here, score_there
+    from vlm_ood.cli.task_options import TaskOptions
 
-    request = Request(
-        images=tuple(images or ()),
+    task = TaskOptions(
         classes=classes,
-        method=method,
-        parameters=tuple(parameters or ()),
-        encoder=encoder,
-        templates=templates,
-        features=features,
         bank=bank,
+        templates=templates,
+        encoder=encoder,
         negatives=negatives,
         no=no,
-        calibration=calibration,
-        top=top,
+        support=support,
         device=device,
         precision=precision,
+    )
+    request = Request(
+        images=tuple(images or ()),
+        features=features,
+        method=method,
+        parameters=tuple(parameters or ()),
+        task=task,
+        calibration=calibration,
+        top=top,
     )
     scored = score_there(request, server) if server else score_here(request)
     if report:

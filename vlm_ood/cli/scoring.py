@@ -2,21 +2,22 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlm_ood.calibration import Calibration
 from vlm_ood.cli.common import open_encoder, progress_bar, read_classes, read_parameters
-from vlm_ood.detectors import FittedDetector, create_detector
+from vlm_ood.cli.task_options import WORDING, TaskOptions, build_task
+from vlm_ood.detectors import FittedDetector
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import InputError, VlmOodError
 from vlm_ood.images import find_images
-from vlm_ood.io.vectors import load_bank, load_features
+from vlm_ood.io.vectors import load_features
 from vlm_ood.pipeline import encode_files
 from vlm_ood.results import UNCALIBRATED, ImageResult, judge
-from vlm_ood.text.bank import text_bank
-from vlm_ood.types import ImageFeatures, Task, TextBank
+from vlm_ood.tasks import DetectorSpec, check
+from vlm_ood.types import ImageFeatures
 
 if TYPE_CHECKING:
     from vlm_ood.encoders.base import Encoder
@@ -24,22 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """The options of `vlm-ood score`, as they were given."""
+    """What is scored, by which method, over which task."""
 
     images: tuple[str, ...] = ()
-    classes: str | None = None
+    features: Path | None = None
     method: str = "mcm"
     parameters: tuple[str, ...] = ()
-    encoder: str = "embedded"
-    templates: str = "single"
-    features: Path | None = None
-    bank: Path | None = None
-    negatives: Path | None = None
-    no: Path | None = None
+    task: TaskOptions = field(default_factory=TaskOptions)
     calibration: Path | None = None
     top: int = 3
-    device: str = "auto"
-    precision: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -88,19 +82,20 @@ def score_there(request: Request, server: str) -> Scored:
     """Let a server score the images; the key, if it wants one, is `$VLM_OOD_API_KEY`."""
     from vlm_ood.client import Client
 
-    if request.features or request.bank:
+    task = request.task
+    if request.features or task.bank:
         raise InputError("--server scores pictures; --features and --bank are for scoring here")
-    if request.calibration or request.negatives or request.no:
+    if request.calibration or task.negatives or task.no or task.support:
         raise InputError("--server takes no local files of vectors or scores: keep a detector there, see docs/api.md")
     files = picture_files(request.images)
     with Client(server, api_key=os.environ.get("VLM_OOD_API_KEY")) as client:
         answer = client.score(
             files,
-            classes=read_classes(request.classes),
+            classes=read_classes(task.classes),
             method=request.method,
             parameters=read_parameters(list(request.parameters)),
-            encoder=None if request.encoder == "embedded" else request.encoder,
-            templates=request.templates,
+            encoder=None if task.encoder == "embedded" else task.encoder,
+            templates=task.templates,
             top=request.top,
         )
     facts = {"server": server, "method": request.method, "encoder": answer.encoder}
@@ -108,15 +103,24 @@ def score_there(request: Request, server: str) -> Scored:
 
 
 def prepare(request: Request) -> "tuple[FittedDetector[Any], Subject, Encoder | None]":
-    """The fitted detector and what it is to score."""
-    detector = create_detector(request.method, **read_parameters(list(request.parameters)))
+    """The fitted detector and what it is to score; options and files are checked before the encoder is loaded."""
+    spec = DetectorSpec(
+        request.method,
+        request.task.spec(vectors=request.features is not None),
+        read_parameters(list(request.parameters)),
+    )
+    check(spec, WORDING)
     if request.features:
-        return detector.fit(_task(request, None)), _stored(request), None
-    if not request.images:
+        subject = _stored(request.features, request.images)
+        return spec.detector.fit(build_task(spec.task, None)), subject, None
+    files = picture_files(request.images)
+    if not files:
         raise InputError("nothing to score: name pictures or folders, or give --features FILE")
-    encoder = open_encoder(request.encoder, request.device, request.precision)
-    fitted = detector.fit(_task(request, encoder))
-    return fitted, encode_pictures(encoder, picture_files(request.images), detector.outputs), encoder
+    encoder = open_encoder(request.task.encoder, request.task.device, request.task.precision)
+    outputs = spec.detector.outputs
+    encoder.require(outputs)
+    fitted = spec.detector.fit(build_task(spec.task, encoder, outputs))
+    return fitted, encode_pictures(encoder, files, outputs), encoder
 
 
 def encode_pictures(encoder: "Encoder", files: list[Path], outputs: Outputs) -> Subject:
@@ -145,33 +149,11 @@ def picture_files(given: tuple[str, ...]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _stored(request: Request) -> Subject:
-    if request.features is None:
-        raise InputError("no feature file: give --features FILE")
-    if request.images:
+def _stored(features: Path, images: tuple[str, ...]) -> Subject:
+    if images:
         raise InputError("give pictures or --features, not both")
-    stored = load_features(request.features)
+    stored = load_features(features)
     return Subject(stored.names, stored.rows, stored.features, stored.errors, {})
-
-
-def _task(request: Request, encoder: "Encoder | None") -> Task:
-    classes = _classes(request, encoder)
-    device = classes.embeddings.device
-    return Task(
-        classes=classes,
-        negatives=load_bank(request.negatives).to(device) if request.negatives else None,
-        no=load_bank(request.no).to(device) if request.no else None,
-    )
-
-
-def _classes(request: Request, encoder: "Encoder | None") -> TextBank:
-    if request.bank:
-        return load_bank(request.bank)
-    names = read_classes(request.classes)
-    if encoder is None:
-        raise InputError("vectors need class vectors of the same encoder: give --bank FILE")
-    with progress_bar("encoding class names", None) as advance:
-        return text_bank(encoder, names, templates=request.templates, progress=advance)
 
 
 def _note(judged: list[ImageResult], encoder: "Encoder | None") -> str | None:

@@ -65,12 +65,16 @@ class Detector(ABC, Generic[State]):
             ClassNamesError: too few classes for the score to mean anything.
         """
         task.require(self.name, self.needs)
-        if len(task.classes) < self.min_classes:
+        self.check_classes(len(task.classes))
+        return FittedDetector(self, task, self.learn(task))
+
+    def check_classes(self, count: int) -> None:
+        """Raise a ClassNamesError when the method needs more classes."""
+        if count < self.min_classes:
             raise ClassNamesError(
-                f"{self.name} compares at least {self.min_classes} classes, got {len(task.classes)}: "
+                f"{self.name} compares at least {self.min_classes} classes, got {count}: "
                 "add a class, or use max_cosine, which works with one"
             )
-        return FittedDetector(self, task, self.learn(task))
 
 
 @dataclass(frozen=True, eq=False)

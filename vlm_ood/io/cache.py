@@ -1,7 +1,7 @@
 """A folder of vectors on disk: addressed by content, bounded in size."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,23 @@ class DiskCache:
         except (StorageError, OSError):
             return False
         return True
+
+    def made(
+        self, digest: str, make: Callable[[], Mapping[str, Tensor]], fits: Callable[[Mapping[str, Tensor]], bool]
+    ) -> Mapping[str, Tensor]:
+        """The tensors stored under the digest, or else those of `make`, which are stored.
+
+        Args:
+            digest: of everything that the tensors depend on.
+            make: called when there are none or when those that are stored do not fit.
+            fits: whether stored tensors are what the digest stands for: a file may be damaged.
+        """
+        kept = self.get(digest)
+        if kept is not None and fits(kept):
+            return kept
+        tensors = make()
+        self.put(digest, tensors)
+        return tensors
 
     def _path(self, digest: str) -> Path:
         return self.folder / f"{digest}.safetensors"

@@ -3,15 +3,18 @@
 from vlm_ood.lexicons.lexicon import PARTS_OF_SPEECH, Entry, Lexicon, PartOfSpeech
 from vlm_ood.lexicons.names import key, naming_keys
 from vlm_ood.lexicons.wordnet import (
+    LEXICONS,
     lexicon_from_file,
     lexicon_from_wordnet,
     lexicon_from_words,
+    lexicon_named,
     restrict,
     superclasses,
     wordnet,
 )
 
 __all__ = [
+    "LEXICONS",
     "PARTS_OF_SPEECH",
     "Entry",
     "Lexicon",
@@ -20,6 +23,7 @@ __all__ = [
     "lexicon_from_file",
     "lexicon_from_wordnet",
     "lexicon_from_words",
+    "lexicon_named",
     "naming_keys",
     "restrict",
     "superclasses",

@@ -14,6 +14,7 @@ from vlm_ood.lexicons.thesaurus import Synset, thesaurus
 from vlm_ood.lexicons.words import clean_word, parse_words, read_words
 
 CORPORA = ("paper", "full")
+LEXICONS = tuple(f"wordnet-{corpus}" for corpus in reversed(CORPORA))
 
 NOT_IN_PAPER = ("noun.animal", "noun.food")  # absent from the 27 lists that NegLabel's authors released
 
@@ -39,6 +40,17 @@ def wordnet(corpus: str = "full") -> Lexicon:
     except OSError as error:
         raise StorageError(f"the word lists in {folder} can't be read: {error}; install vlm-ood again") from error
     return Lexicon(f"wordnet-{corpus}", files, about["source"], about["licence"])
+
+
+def lexicon_named(name: str) -> Lexicon:
+    """A word list that ships, by the name under which commands and requests ask for it.
+
+    Raises:
+        UnknownNameError: no such lexicon.
+    """
+    if name not in LEXICONS:
+        raise UnknownNameError("lexicon", name, LEXICONS)
+    return wordnet(name.removeprefix("wordnet-"))
 
 
 @cache

@@ -1,6 +1,6 @@
 """Names and words to banks: templates, one average per name, one digest."""
 
-from vlm_ood.text.bank import average_prompts, clean_names, text_bank
+from vlm_ood.text.bank import BankCache, average_prompts, clean_names, text_bank
 from vlm_ood.text.templates import Templates, template_sets, templates_named
 
-__all__ = ["Templates", "average_prompts", "clean_names", "template_sets", "templates_named", "text_bank"]
+__all__ = ["BankCache", "Templates", "average_prompts", "clean_names", "template_sets", "templates_named", "text_bank"]

@@ -1,6 +1,7 @@
 """From class names to a text bank: prompts, their vectors, one average a name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,9 +11,19 @@ from torch.nn import functional
 from vlm_ood.digests import digest_of
 from vlm_ood.encoders.base import Progress, TextEncoder
 from vlm_ood.errors import ClassNamesError
-from vlm_ood.io.cache import DiskCache, bank_cache
+from vlm_ood.io.cache import bank_cache
 from vlm_ood.text.templates import Templates, templates_named
 from vlm_ood.types import TextBank
+
+
+@runtime_checkable
+class BankCache(Protocol):
+    """Where banks are kept by content: a `DiskCache`, or the server's memory in front of one."""
+
+    def made(
+        self, digest: str, make: Callable[[], Mapping[str, Tensor]], fits: Callable[[Mapping[str, Tensor]], bool]
+    ) -> Mapping[str, Tensor]:
+        """The tensors under the digest, from `make` when none are kept or those that are kept do not fit."""
 
 
 def text_bank(
@@ -20,11 +31,11 @@ def text_bank(
     names: Sequence[str],
     *,
     templates: str | Sequence[str] | Templates = "single",
-    cache: DiskCache | None = None,
+    cache: BankCache | None = None,
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> TextBank:
-    """One unit vector a name, averaged over the templates; kept on disk by content.
+    """One unit vector per name, averaged over the templates; kept by content.
 
     Args:
         encoder: of sentences.
@@ -40,14 +51,13 @@ def text_bank(
     """
     names = clean_names(names)
     chosen = templates_named(templates)
-    cache = cache or bank_cache()
     digest = digest_of("text bank", encoder.digest, list(names), list(chosen.templates), chosen.average)
-    stored = cache.get(digest)
-    if stored is not None and stored.get("embeddings", torch.empty(0)).shape == (len(names), encoder.dim):
-        return TextBank(names, stored["embeddings"].to(encoder.device), digest)
-    embeddings = average_prompts(encoder, names, chosen, batch_size=batch_size, progress=progress)
-    cache.put(digest, {"embeddings": embeddings})
-    return TextBank(names, embeddings, digest)
+    kept = (cache or bank_cache()).made(
+        digest,
+        make=lambda: {"embeddings": average_prompts(encoder, names, chosen, batch_size=batch_size, progress=progress)},
+        fits=lambda tensors: tensors.get("embeddings", torch.empty(0)).shape == (len(names), encoder.dim),
+    )
+    return TextBank(names, kept["embeddings"].to(encoder.device), digest)
 
 
 def average_prompts(

@@ -1,0 +1,63 @@
+"""Text banks in memory, in front of the disk: one that several requests want at once is made once."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+
+from torch import Tensor
+
+from service.caching.lru import ByteLru
+from vlm_ood.text import BankCache
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class MemoryBanks:
+    """See `vlm_ood.text.BankCache`; safe to use from several threads.
+
+    Args:
+        behind: asked for what is not in memory, such as a `DiskCache`.
+        max_bytes: of all banks in memory.
+    """
+
+    behind: BankCache
+    max_bytes: int
+    _kept: ByteLru[str, Tensors] = field(init=False)
+    _locks: "_Locks" = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_kept", ByteLru(self.max_bytes))
+        object.__setattr__(self, "_locks", _Locks())
+
+    def made(self, digest: str, make: Callable[[], Tensors], fits: Callable[[Tensors], bool]) -> Tensors:
+        """The tensors under the digest; who asks while they are being made waits for them."""
+        with self._locks.hold(digest):
+            kept = self._kept.get(digest)
+            if kept is None:
+                kept = self.behind.made(digest, make, fits)
+                self._kept.put(digest, kept, sum(tensor.nbytes for tensor in kept.values()))
+            return kept
+
+
+class _Locks:
+    """One lock per key, for as long as someone holds or wants it."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, tuple[Lock, int]] = {}
+        self._guard = Lock()
+
+    @contextmanager
+    def hold(self, key: str) -> Iterator[None]:
+        with self._guard:
+            lock, users = self._all.get(key, (Lock(), 0))
+            self._all[key] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                lock, users = self._all.pop(key)
+                if users > 1:
+                    self._all[key] = lock, users - 1

@@ -1,0 +1,44 @@
+"""What can't work is refused before any work, in the words of whoever asks."""
+
+import pytest
+
+from vlm_ood.detectors import create_detector
+from vlm_ood.errors import ClassNamesError, TaskError
+from vlm_ood.tasks import PARTS, DetectorSpec, MinedBank, StoredSupport, TaskSpec, TemplateBank, check, check_methods
+
+PETS = TemplateBank(("cat", "dog"))
+FLAGS = {part: f"--{part} FILE" for part in PARTS}
+
+
+def test_a_missing_part_is_named_as_the_caller_gives_it() -> None:
+    with pytest.raises(TaskError, match="neglabel needs negatives: give --negatives FILE"):
+        check(DetectorSpec("neglabel", TaskSpec(PETS)), FLAGS)
+    with pytest.raises(TaskError, match=r"clipn needs no: give no=vo\.no_bank"):
+        check(DetectorSpec("clipn", TaskSpec(PETS)))
+
+
+@pytest.mark.parametrize("part", ["negatives", "no", "support"])
+def test_a_part_that_nothing_reads_is_refused(part: str) -> None:
+    given = {"negatives": MinedBank(), "no": PETS, "support": StoredSupport("x")}[part]
+    with pytest.raises(TaskError, match=f"mcm does not read {part}: leave out --{part} FILE"):
+        check(DetectorSpec("mcm", TaskSpec(PETS, **{part: given})), FLAGS)  # type: ignore[arg-type]
+
+
+def test_methods_that_read_the_part_are_named() -> None:
+    with pytest.raises(TaskError, match="or choose neglabel or negprompt"):
+        check(DetectorSpec("mcm", TaskSpec(PETS, negatives=MinedBank())))
+
+
+def test_one_of_several_methods_is_enough_to_read_a_part() -> None:
+    mcm, neglabel = create_detector("mcm"), create_detector("neglabel")
+    check_methods([mcm, neglabel], TaskSpec(PETS, negatives=MinedBank()))
+    with pytest.raises(TaskError, match="neglabel needs negatives"):
+        check_methods([mcm, neglabel], TaskSpec(PETS))
+    with pytest.raises(TaskError, match="mcm and neglabel does not read no"):
+        check_methods([mcm, neglabel], TaskSpec(PETS, negatives=MinedBank(), no=PETS))
+
+
+def test_too_few_names_are_known_before_they_are_encoded() -> None:
+    with pytest.raises(ClassNamesError, match="at least 2 classes, got 1"):
+        check(DetectorSpec("mcm", TaskSpec(TemplateBank(("cat",)))))
+    check(DetectorSpec("max_cosine", TaskSpec(TemplateBank(("cat",)))))

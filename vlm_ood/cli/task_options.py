@@ -1,0 +1,150 @@
+"""From the options that describe a task to a checked spec, and the files that its stored parts are read from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from vlm_ood.cli.common import notes, progress_bar, read_classes
+from vlm_ood.encoders.outputs import POOLED, Outputs
+from vlm_ood.errors import ClassNamesError, InputError
+from vlm_ood.evaluation.datasets import read_id_set
+from vlm_ood.evaluation.records import UNLABELLED
+from vlm_ood.io.vectors import load_bank, load_features
+from vlm_ood.pipeline import encode_files
+from vlm_ood.tasks import BankSpec, Builder, StoredBank, StoredSupport, TaskSpec, TemplateBank
+from vlm_ood.types import Support, Task, TextBank
+
+if TYPE_CHECKING:
+    from vlm_ood.encoders.base import Encoder
+
+WORDING: Final[Mapping[str, str]] = {
+    "negatives": "--negatives FILE (from vlm-ood mine)",
+    "no": "--no FILE (from vlm-ood clipn-bank)",
+    "support": "--support PATH (a folder with a subfolder per class, or a features file with labels)",
+}
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """The options that describe a task, as they were given."""
+
+    classes: str | None = None
+    bank: Path | None = None
+    templates: str = "single"
+    encoder: str = "embedded"
+    negatives: Path | None = None
+    no: Path | None = None
+    support: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+
+    def class_bank(self, names: Sequence[str] | None = None) -> BankSpec:
+        """The class bank: `--bank`, or the names given here, or those of `--classes`, under `--templates`.
+
+        Raises:
+            ClassNamesError: no classes, or both names and a bank.
+        """
+        if self.bank is not None:
+            if self.classes:
+                raise ClassNamesError("give --classes or --bank, not both")
+            return _stored(self.bank)
+        return TemplateBank(tuple(read_classes(self.classes) if names is None else names), self.templates)
+
+    def spec(self, names: Sequence[str] | None = None, *, vectors: bool = False) -> TaskSpec:
+        """The task that the options describe; every file that they name is there.
+
+        Args:
+            names: class names from elsewhere, such as the names of folders.
+            vectors: whether images come as vectors, so that no encoder is loaded.
+
+        Raises:
+            ClassNamesError, InputError: options that are missing or contradict each other.
+            FileNotFoundError: an option names no file.
+        """
+        classes = self.class_bank(names)
+        if vectors and not isinstance(classes, StoredBank):
+            raise InputError("vectors need class vectors of the same encoder: give --bank FILE")
+        return TaskSpec(
+            classes,
+            "" if vectors else self.encoder,
+            negatives=None if self.negatives is None else _stored(self.negatives),
+            no=None if self.no is None else _stored(self.no),
+            support=None if self.support is None else StoredSupport(str(_existing(self.support))),
+        )
+
+
+@dataclass(frozen=True)
+class FileSources:
+    """Stored parts as files: see `vlm_ood.tasks.Sources`.
+
+    Args:
+        encoder: encodes the pictures of a folder of support images; None for vectors.
+        outputs: what the method reads of them.
+    """
+
+    encoder: "Encoder | None" = None
+    outputs: Outputs = POOLED
+
+    def bank(self, stored: StoredBank) -> TextBank:
+        """The bank in the file, on the encoder's device.
+
+        Raises:
+            FileNotFoundError, StorageError, VectorError: it can't be read.
+        """
+        bank = load_bank(stored.source)
+        return bank if self.encoder is None else bank.to(self.encoder.device)
+
+    def support(self, stored: StoredSupport, classes: TextBank) -> Support:
+        """Labelled features of a file, or the pictures below a folder with a subfolder per class.
+
+        Raises:
+            FileNotFoundError, StorageError, VectorError: the file can't be read.
+            InputError: no labels, no usable picture, or pictures without an encoder.
+            ClassNamesError: folders that are not named like the classes.
+        """
+        path = Path(stored.source)
+        return self._from_folder(path, classes) if path.is_dir() else _from_file(path)
+
+    def _from_folder(self, path: Path, classes: TextBank) -> Support:
+        if self.encoder is None:
+            raise InputError(f"--support {path} is a folder of pictures: with vectors give a features file with labels")
+        files, _ = read_id_set(path, classes.names)
+        with progress_bar("encoding support images", len(files)) as advance:
+            encoded = encode_files(self.encoder, files.files, self.outputs, progress=advance)
+        for row, error in encoded.errors.items():
+            notes.print(f"left out {files.images[row]}: {error}", markup=False, soft_wrap=True)
+        labels = torch.tensor([files.labels[row] for row in encoded.rows], dtype=torch.long)
+        labelled = labels != UNLABELLED
+        if not labelled.any():
+            raise InputError(f"--support {path} holds no usable picture in a folder named like a class")
+        return Support(encoded.features[labelled], labels[labelled])
+
+
+def build_task(spec: TaskSpec, encoder: "Encoder | None", outputs: Outputs = POOLED) -> Task:
+    """The task of a spec, with a progress bar while names are encoded.
+
+    Raises:
+        InputError: a part that can't be used.
+    """
+    with progress_bar("encoding class names", None) as advance:
+        return Builder(encoder, FileSources(encoder, outputs), progress=advance).task(spec)
+
+
+def _from_file(path: Path) -> Support:
+    stored = load_features(path)
+    if stored.labels is None:
+        raise InputError(f"{path} has no tensor 'labels' (n,): support images need a class each")
+    return Support(stored.features, stored.labels)
+
+
+def _stored(path: Path) -> StoredBank:
+    return StoredBank(str(_existing(path)))
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    return path

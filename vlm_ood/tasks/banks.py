@@ -1,0 +1,182 @@
+"""What a text bank is made of, as plain records with one canonical form."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar, Final
+
+from pydantic import TypeAdapter
+
+from vlm_ood.errors import InputError
+from vlm_ood.lexicons import lexicon_from_words, lexicon_named, restrict
+from vlm_ood.negatives import MiningPlan, recipe_named
+from vlm_ood.text import clean_names, templates_named
+
+TemplateChoice = str | tuple[str, ...]
+"""The name of a set in `prompts/`, or sentences with one "{}" each."""
+
+
+@dataclass(frozen=True)
+class TemplateBank:
+    """One row per name, averaged over templates: classes, or negated prompts for the same names.
+
+    Args:
+        names: cleaned, each once.
+        templates: see `TemplateChoice`.
+
+    Raises:
+        ClassNamesError, TemplateError, UnknownNameError: names or templates that can't be used.
+    """
+
+    kind: ClassVar[str] = "templates"
+
+    names: tuple[str, ...]
+    templates: TemplateChoice = "single"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", clean_names(self.names))
+        if not isinstance(self.templates, str):
+            object.__setattr__(self, "templates", tuple(self.templates))
+        templates_named(self.templates)
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts go through the text encoder."""
+        return len(self.names) * len(templates_named(self.templates))
+
+
+@dataclass(frozen=True)
+class MinedBank:
+    """Words of a lexicon that are unlike the classes; see `vlm_ood.negatives.mine_negatives` for each argument.
+
+    Args:
+        recipe: "neglabel" or "csp".
+        lexicon: "wordnet-full" or "wordnet-paper"; not read when `words` are given.
+        words: a list of the caller's own.
+        only: lexicographer files to keep.
+        under: synsets whose words are kept.
+        not_under: synsets whose words are left out.
+        quantile: of a word's cosines to the classes.
+        keep: share of the nouns and of the adjectives.
+        synonyms: whether synonyms of the class names are left out.
+        seed: of csp's superclasses.
+        templates: of nouns; the recipe's own when None.
+        classes: what the words are compared with; the classes of the task when None.
+
+    Raises:
+        ParameterError, UnknownNameError, TemplateError: a value that can't be used.
+    """
+
+    kind: ClassVar[str] = "mined"
+
+    recipe: str = "neglabel"
+    lexicon: str = "wordnet-full"
+    words: tuple[str, ...] | None = None
+    only: tuple[str, ...] = ()
+    under: tuple[str, ...] = ()
+    not_under: tuple[str, ...] = ()
+    quantile: float = 0.95
+    keep: float = 0.15
+    synonyms: bool = True
+    seed: int = 0
+    templates: TemplateChoice | None = None
+    classes: "BankSpec | None" = None
+
+    def __post_init__(self) -> None:
+        recipe_named(self.recipe)
+        if self.templates is not None:
+            templates_named(self.templates)
+
+    @cached_property
+    def plan(self) -> MiningPlan:
+        """The plan of this mining; reads the lexicon."""
+        words = lexicon_named(self.lexicon) if self.words is None else lexicon_from_words(self.words)
+        words = restrict(words, only=self.only, under=self.under, not_under=self.not_under)
+        recipe = recipe_named(self.recipe).changed(self.templates, None, None)
+        return MiningPlan(recipe, words, self.quantile, self.keep, self.synonyms, self.seed)
+
+
+@dataclass(frozen=True)
+class NoTowerBank:
+    """Negated prompts of the classes from a trained CLIPN tower.
+
+    Args:
+        tower: a file from `vlm-ood clipn-train` or `clipn-import`.
+        templates: the affirmative ones of the classes: the tower negates them.
+        names: by default those of the classes.
+    """
+
+    kind: ClassVar[str] = "no-tower"
+
+    tower: str
+    templates: TemplateChoice = "single"
+    names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class StoredBank:
+    """A bank that exists: uploaded, mined or trained before.
+
+    Args:
+        source: where it is: a file, or the id of a bank of the server.
+        digest: of its content; the source is not part of its identity.
+    """
+
+    kind: ClassVar[str] = "stored"
+
+    source: str
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class StoredSupport:
+    """Labelled images as stored features; arguments as in `StoredBank`."""
+
+    kind: ClassVar[str] = "stored"
+
+    source: str
+    digest: str = ""
+
+
+BankSpec = TemplateBank | MinedBank | NoTowerBank | StoredBank
+
+_BANKS: Final[Mapping[str, type[Any]]] = {
+    each.kind: each for each in (TemplateBank, MinedBank, NoTowerBank, StoredBank)
+}
+
+
+def bank_to_plain(spec: BankSpec) -> dict[str, Any]:
+    """The spec as JSON values, its kind included; the canonical form that digests are made of."""
+    plain: dict[str, Any] = {"kind": spec.kind}
+    for each in fields(spec):
+        value = getattr(spec, each.name)
+        plain[each.name] = bank_to_plain(value) if each.name == "classes" and value is not None else to_plain(value)
+    return plain
+
+
+def bank_from_plain(plain: Mapping[str, Any]) -> BankSpec:
+    """The spec that `bank_to_plain` wrote; a field that is missing has its default.
+
+    Raises:
+        InputError: an unknown kind or field, or a value that can't be used.
+    """
+    values = dict(plain)
+    made = _BANKS.get(str(values.pop("kind", None)))
+    if made is None:
+        raise InputError(f"a bank of kind {plain.get('kind')!r}: give one of {', '.join(_BANKS)}")
+    unknown = sorted(values.keys() - {each.name for each in fields(made)})
+    if unknown:
+        raise InputError(f"a bank of kind {made.kind!r} has no {', '.join(unknown)}")
+    if values.get("classes") is not None:
+        values["classes"] = bank_from_plain(values["classes"])
+    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    spec: BankSpec = made(**arguments)
+    return spec
+
+
+_ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
+
+
+def to_plain(value: Any) -> Any:
+    """Tuples as lists: what JSON gives back."""
+    return _ANYTHING.dump_python(value, mode="json")

@@ -1,0 +1,40 @@
+"""What can't work is refused before anything is loaded or encoded, in the words of whoever asks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vlm_ood.detectors import Detector, detector_names, registry
+from vlm_ood.errors import TaskError
+from vlm_ood.tasks.specs import DetectorSpec, TaskSpec
+from vlm_ood.types import REMEDIES
+
+
+def check(spec: DetectorSpec, wording: Mapping[str, str] = REMEDIES) -> None:
+    """Refuse what can't work, before anything is loaded or encoded; see `check_methods`."""
+    check_methods([spec.detector], spec.task, wording)
+
+
+def check_methods(detectors: Sequence[Detector[Any]], task: TaskSpec, wording: Mapping[str, str] = REMEDIES) -> None:
+    """Refuse methods that can't work on one task, before anything is loaded or encoded.
+
+    Args:
+        detectors: the methods, not fitted.
+        task: what they are to be fitted to.
+        wording: for each of `PARTS` how the caller gives it: a flag, a field or an argument.
+
+    Raises:
+        TaskError: a method needs a part that is not given, or a part is given that no method reads.
+        ClassNamesError: too few classes for a method.
+    """
+    for detector in detectors:
+        missing = sorted(detector.needs - task.given)
+        if missing:
+            wanted = " and ".join(wording[part] for part in missing)
+            raise TaskError(f"{detector.name} needs {' and '.join(missing)}: give {wanted}")
+        if task.names is not None:
+            detector.check_classes(len(task.names))
+    for part in sorted(task.given.difference(*(detector.needs for detector in detectors))):
+        readers = [name for name in detector_names() if part in registry.get(name).needs]
+        instead = f", or choose {' or '.join(readers)}" if readers else ""
+        asked = " and ".join(detector.name for detector in detectors)
+        raise TaskError(f"{asked} does not read {part}: leave out {wording[part]}{instead}")

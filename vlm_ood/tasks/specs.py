@@ -1,0 +1,135 @@
+"""What a task and a fitted detector are made of: plain records, stored as JSON, known by a digest of their content."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from vlm_ood.detectors import Detector, registry
+from vlm_ood.digests import digest_of
+from vlm_ood.errors import InputError
+from vlm_ood.tasks.banks import BankSpec, StoredSupport, TemplateBank, bank_from_plain, bank_to_plain, to_plain
+
+PARTS: Final = ("negatives", "no", "support")
+"""The parts of a task beyond its classes, each read by some methods only."""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a task is made of.
+
+    Args:
+        classes: the in-distribution classes.
+        encoder: whose vectors the banks are; "" when every part is stored vectors.
+        negatives: words for what is out of distribution.
+        no: negated prompts, one row per class.
+        support: labelled in-distribution images.
+    """
+
+    classes: BankSpec
+    encoder: str = ""
+    negatives: BankSpec | None = None
+    no: BankSpec | None = None
+    support: StoredSupport | None = None
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The parts beyond the classes that are there."""
+        return frozenset(part for part in PARTS if getattr(self, part) is not None)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The class names, where the spec knows them."""
+        return self.classes.names if isinstance(self.classes, TemplateBank) else None
+
+    def without(self, parts: frozenset[str]) -> "TaskSpec":
+        """The spec less these parts."""
+        kept = {part: None if part in parts else getattr(self, part) for part in PARTS}
+        return TaskSpec(self.classes, self.encoder, **kept)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        banks = {name: getattr(self, name) for name in ("classes", "negatives", "no")}
+        return {
+            "encoder": self.encoder,
+            **{name: bank and bank_to_plain(bank) for name, bank in banks.items()},
+            "support": self.support and asdict(self.support),
+        }
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> "TaskSpec":
+        """The spec that `plain` wrote.
+
+        Raises:
+            InputError: something else.
+        """
+        banks = {name: plain.get(name) for name in ("classes", "negatives", "no")}
+        made = {name: None if bank is None else bank_from_plain(bank) for name, bank in banks.items()}
+        classes = made.pop("classes")
+        if classes is None:
+            raise InputError("a task without classes: give class names or a bank")
+        support = plain.get("support")
+        return TaskSpec(
+            classes=classes,
+            encoder=str(plain.get("encoder") or ""),
+            support=None if support is None else StoredSupport(**support),
+            **made,
+        )
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """A method with all its parameters over a task; equal content has equal digests.
+
+    Args:
+        method: a registered detector.
+        parameters: of the method; those left out get their defaults.
+        task: what it is fitted to.
+
+    Raises:
+        UnknownNameError, ParameterError: no such method, or a parameter that is unknown or out of range.
+    """
+
+    method: str
+    task: TaskSpec
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", registry.parameters(self.detector))
+
+    @cached_property
+    def detector(self) -> Detector[Any]:
+        """The method with its parameters, not fitted."""
+        return registry.create(self.method, **self.parameters)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the content; sources of stored parts do not count, their digests do."""
+        return digest_of("detector", _without_sources(self.plain()))
+
+    @property
+    def family(self) -> str:
+        """Of the content without the classes: detectors that differ in their classes alone share it."""
+        plain = _without_sources(self.plain())
+        return digest_of("detector family", plain | {"task": plain["task"] | {"classes": None}})
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values: what a database stores and `from_plain` reads."""
+        return {"method": self.method, "parameters": to_plain(dict(self.parameters)), "task": self.task.plain()}
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> "DetectorSpec":
+        """The spec that `plain` wrote.
+
+        Raises:
+            InputError: something else.
+        """
+        return DetectorSpec(plain["method"], TaskSpec.from_plain(plain["task"]), plain["parameters"])
+
+
+def _without_sources(plain: Any) -> Any:
+    """A stored part is what its content is, wherever it lies; one without a digest is known by its source alone."""
+    if isinstance(plain, dict):
+        kept = {name: _without_sources(value) for name, value in plain.items()}
+        return {name: value for name, value in kept.items() if name != "source" or not kept.get("digest")}
+    return [_without_sources(each) for each in plain] if isinstance(plain, list) else plain

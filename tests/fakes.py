@@ -13,10 +13,12 @@ from vlm_ood.digests import digest_of
 from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
+from vlm_ood.errors import CapabilityError
 from vlm_ood.types import ImageFeatures
 
 SIDE = 8  # pixels of the input
-GRID = 2  # patches along a side
+GRID = 2  # patches along a side, whatever the size of the input
+STAGES = 3
 
 
 class FakeEncoder(Encoder):
@@ -33,7 +35,7 @@ class FakeEncoder(Encoder):
         prompts_seen: every prompt that went through the text tower, in order.
     """
 
-    capabilities = frozenset({"patches"})
+    capabilities = frozenset({"patches", "stages", "windows", "sizes"})
     scale = 100.0
     batch_size = 4
 
@@ -47,11 +49,21 @@ class FakeEncoder(Encoder):
 
     def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
         self.require(outputs)
-        places = functional.adaptive_avg_pool2d(pixels.float() / 255, GRID).flatten(2).transpose(1, 2)
-        pooled = self._see(places.mean(dim=1))
-        if not outputs.patches:
-            return ImageFeatures(pooled)
-        return ImageFeatures(pooled, self._see(places), (GRID, GRID))
+        grid = functional.adaptive_avg_pool2d(pixels.float() / 255, GRID)  # (n, 3, h, w)
+        places = grid.flatten(2).transpose(1, 2)
+        means = {side: functional.avg_pool2d(grid, side, stride=1) for side in outputs.windows}
+        return ImageFeatures(
+            self._see(places.mean(dim=1)),
+            self._see(places) if outputs.patches else None,
+            (GRID, GRID) if outputs.local else None,
+            {number: number * places for number in outputs.stages},
+            {side: self._see(mean.flatten(2).transpose(1, 2)) for side, mean in means.items()},
+        )
+
+    def require(self, outputs: Outputs) -> None:
+        super().require(outputs)
+        if outputs.stages and max(outputs.stages) > STAGES:
+            raise CapabilityError(f"{self.name} has the blocks 1 to {STAGES}, not {list(outputs.stages)}")
 
     def encode_text(
         self,

@@ -16,14 +16,19 @@ from torch import Tensor
 from vlm_ood.digests import digest_of
 from vlm_ood.errors import TaskError, VectorError
 
+UNIT: Final = 1e-6  # how far a length may be from 1; dividing by an fp32 length leaves 4e-7 up to d = 8192
+
 
 def unit_rows(vectors: Shaped[Tensor, "... d"], what: str) -> Float[Tensor, "... d"]:
-    """The vectors in fp32 at length 1.
+    """The vectors in fp32 at length 1, in new memory.
+
+    A row whose length is within `UNIT` of 1 keeps its bits, so that slicing, joining, moving and storing what was
+    normalised once changes nothing, on any device.
 
     Raises:
         VectorError: when a row is not finite or has no length; the message names the rows.
     """
-    vectors = vectors.float()
+    vectors = vectors.float().contiguous()  # a sum along strided rows is less exact
     length = vectors.norm(dim=-1, keepdim=True)
     bad = ~(length.isfinite() & (length > 0)).squeeze(-1)
     if bad.any():
@@ -33,8 +38,16 @@ def unit_rows(vectors: Shaped[Tensor, "... d"], what: str) -> Float[Tensor, "...
             f"{what}: {len(rows)} of {len(vectors)} rows are not finite or have length zero (rows {shown}); "
             "leave them out or encode them again"
         )
-    unit: Tensor = vectors / length
+    unit = vectors / _divisor(length)
+    again = _divisor(unit.norm(dim=-1, keepdim=True))
+    if (again != 1).any():  # squares of numbers below 1e-19 underflow, and the length is rough
+        unit = unit / again
     return unit
+
+
+def _divisor(length: Float[Tensor, "... 1"]) -> Float[Tensor, "... 1"]:
+    """The length, or exactly 1 where it is 1 but for rounding."""
+    return torch.where((length - 1).abs() > UNIT, length, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +71,8 @@ class ImageFeatures:
     pooled: Float[Tensor, "n d"]
     patches: Float[Tensor, "_ p _"] | None = None
     grid: tuple[int, int] | None = None
-    stages: Mapping[int, Float[Tensor, "n _ _"]] = field(default_factory=dict)
-    windows: Mapping[int, Float[Tensor, "n _ d"]] = field(default_factory=dict)
+    stages: Mapping[int, Float[Tensor, "_ _ _"]] = field(default_factory=dict)
+    windows: Mapping[int, Float[Tensor, "_ _ _"]] = field(default_factory=dict)
     stage_grids: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -123,6 +136,14 @@ class ImageFeatures:
             {side: torch.cat([part.windows[side] for part in parts]) for side in first.windows},
             first.stage_grids,
         )
+
+    @property
+    def digest(self) -> str:
+        """Of every value and grid."""
+        stages = [(number, *self.stage_grids[number], digest_of(self.stages[number])) for number in sorted(self.stages)]
+        windows = [(side, digest_of(self.windows[side])) for side in sorted(self.windows)]
+        patches = None if self.patches is None else digest_of(self.patches)
+        return digest_of(self.pooled, patches, self.grid, stages, windows)
 
     @property
     def _shape(self) -> tuple[object, ...]:
@@ -212,8 +233,8 @@ class Support:
 
     @property
     def digest(self) -> str:
-        """Of the vectors and the labels."""
-        return digest_of(self.features.pooled, self.labels)
+        """Of all that the features hold, and of the labels."""
+        return digest_of(self.features.digest, self.labels)
 
 
 REMEDIES: Final[Mapping[str, str]] = MappingProxyType(

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import vlm_ood as vo
+from tests.test_types import assert_same_bits, everything
 from vlm_ood.errors import StorageError, VectorError
 from vlm_ood.io.files import write_tensors
-from vlm_ood.io.vectors import load_bank, load_features, save_bank, save_features
+from vlm_ood.io.vectors import load_bank, load_features, pack_features, save_bank, save_features
 
 
 def test_a_bank_comes_back_with_its_names_and_digest(tmp_path: Path) -> None:
@@ -20,14 +21,29 @@ def test_a_bank_comes_back_with_its_names_and_digest(tmp_path: Path) -> None:
     assert torch.equal(loaded.embeddings, bank.embeddings)
 
 
-def test_features_come_back_with_patches_labels_and_names(tmp_path: Path) -> None:
-    features = vo.ImageFeatures(torch.eye(2), torch.ones(2, 4, 2), (2, 2))
-    save_features(tmp_path / "f.safetensors", features, ["x", "y"], torch.tensor([1, 0]))
+def test_features_come_back_to_the_bit_with_labels_and_names(tmp_path: Path) -> None:
+    features = everything(5)
+    save_features(tmp_path / "f.safetensors", features, list("vwxyz"), torch.arange(5))
     stored = load_features(tmp_path / "f.safetensors")
-    assert stored.names == ("x", "y")
+    assert stored.names == ("v", "w", "x", "y", "z")
     assert stored.labels is not None
-    assert stored.labels.tolist() == [1, 0]
-    assert stored.features.grid == (2, 2)
+    assert stored.labels.tolist() == [0, 1, 2, 3, 4]
+    assert_same_bits(stored.features, features)
+
+
+def test_a_grid_in_the_metadata_is_read(tmp_path: Path) -> None:
+    tensors = {"features": torch.eye(2), "patches": torch.ones(2, 6, 2)}
+    write_tensors(tmp_path / "f.safetensors", tensors, {"grid": "[3, 2]"})
+    assert load_features(tmp_path / "f.safetensors").features.grid == (3, 2)
+
+
+def test_broken_rows_are_left_out_of_all_that_belongs_to_them(tmp_path: Path) -> None:
+    features = everything(5)
+    tensors = pack_features(features)
+    tensors["features"] = tensors["features"].clone()
+    tensors["features"][2] = 0
+    write_tensors(tmp_path / "f.safetensors", tensors)
+    assert_same_bits(load_features(tmp_path / "f.safetensors").features, features[[0, 1, 3, 4]])
 
 
 def test_broken_rows_are_named_and_the_others_kept(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from vlm_ood.evaluation.datasets import FileSet
 from vlm_ood.evaluation.records import FeatureSet, Part
 from vlm_ood.images import ImageLimits
 from vlm_ood.io.cache import DiskCache, cache_folder
-from vlm_ood.io.vectors import load_features
+from vlm_ood.io.vectors import load_features, pack_features, unpack_features
 from vlm_ood.pipeline import encode_files
-from vlm_ood.types import ImageFeatures
 
+POOLED_ENTRY: Final = ("rows", "features", "errors")  # the tensors of the entry that every run reads
 PART: Final = 256  # files: what an interrupted run has to do again; patch features of one part take about 100 MB
 
 
@@ -72,7 +72,7 @@ def encode_parts(
 
 
 def _keys(encoder: ImageEncoder, chunk: Sequence[Path], outputs: Outputs, limits: ImageLimits) -> list[str] | None:
-    """Of the pooled features, and of the patches where wanted, so that a run without reads what one with them kept.
+    """Of the pooled features, and of all else that is wanted, so that a pooled run reads what one with patches kept.
 
     None when a file can't be read now, which may be mended by the next run.
     """
@@ -80,8 +80,8 @@ def _keys(encoder: ImageEncoder, chunk: Sequence[Path], outputs: Outputs, limits
         prints = list(pool.map(lambda file: _fingerprint(file, limits.max_bytes), chunk))
     if None in prints:
         return None
-    kinds = ["pooled", "patches"] if outputs.patches else ["pooled"]
-    return [digest_of("features", kind, encoder.digest, asdict(limits), prints) for kind in kinds]
+    kinds = [Outputs(size=outputs.size), *([outputs] if outputs.local else [])]
+    return [digest_of("features", kind.plain(), encoder.digest, asdict(limits), prints) for kind in kinds]
 
 
 def _look_up(cache: DiskCache, keys: Sequence[str]) -> dict[str, Tensor] | None:
@@ -95,10 +95,10 @@ def _look_up(cache: DiskCache, keys: Sequence[str]) -> dict[str, Tensor] | None:
 
 
 def _store(cache: DiskCache, keys: Sequence[str], kept: dict[str, Tensor]) -> None:
-    pooled, *patches = keys
-    cache.put(pooled, {name: kept[name] for name in ("rows", "features", "errors")})
-    for key in patches:
-        cache.put(key, {name: kept[name] for name in ("patches", "grid") if name in kept})
+    pooled, *local = keys
+    cache.put(pooled, {name: kept[name] for name in POOLED_ENTRY})
+    for key in local:
+        cache.put(key, {name: tensor for name, tensor in kept.items() if name not in POOLED_ENTRY})
 
 
 def _fingerprint(file: Path, max_bytes: int) -> str | None:
@@ -125,23 +125,18 @@ def _encode(
 ) -> dict[str, Tensor]:
     encoded = encode_files(encoder, chunk, outputs, limits=limits, batch_size=batch_size, progress=progress)
     errors = json.dumps({row: str(error) for row, error in encoded.errors.items()}).encode()
-    tensors = {
+    return pack_features(encoded.features) | {
         "rows": torch.tensor(encoded.rows, dtype=torch.long),
-        "features": encoded.features.pooled,
         "errors": torch.frombuffer(bytearray(errors), dtype=torch.uint8),
     }
-    if encoded.features.patches is not None and encoded.features.grid is not None:
-        tensors |= {"patches": encoded.features.patches, "grid": torch.tensor(encoded.features.grid)}
-    return tensors
 
 
 def _part(files: FileSet, start: int, kept: dict[str, Tensor]) -> Part:
     rows = [start + row for row in kept["rows"].tolist()]
     errors = json.loads(kept["errors"].numpy().tobytes())
-    grid = tuple(kept["grid"].tolist()) if "grid" in kept else None
     return Part(
         images=tuple(files.images[row] for row in rows),
-        features=ImageFeatures(kept["features"], kept.get("patches"), grid),
+        features=unpack_features(kept),
         labels=np.array([files.labels[row] for row in rows], dtype=np.int64),
         errors={files.images[start + int(row)]: why for row, why in errors.items()},
     )

@@ -2,9 +2,12 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from vlm_ood.errors import VectorError
@@ -12,6 +15,7 @@ from vlm_ood.io.files import read_tensors, write_tensors
 from vlm_ood.types import ImageFeatures, TextBank
 
 PathLike = str | os.PathLike[str]
+ALL: Final = slice(None)
 
 
 def save_bank(path: PathLike, bank: TextBank) -> None:
@@ -60,19 +64,15 @@ class StoredFeatures:
 def save_features(
     path: PathLike, features: ImageFeatures, names: list[str] | None = None, labels: Tensor | None = None
 ) -> None:
-    """Write features: tensor `features` (n, d), and `patches`, `labels` and names when there are any.
+    """Write features: the tensors of `pack_features`, `labels` (n,) and the metadata `names` where they are given.
 
     Raises:
         StorageError: the file can't be written.
     """
-    tensors = {"features": features.pooled}
-    metadata = {} if names is None else {"names": json.dumps(names)}
+    tensors = pack_features(features)
     if labels is not None:
         tensors["labels"] = labels
-    if features.patches is not None and features.grid is not None:
-        tensors["patches"] = features.patches
-        metadata["grid"] = json.dumps(features.grid)
-    write_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, {} if names is None else {"names": json.dumps(names)})
 
 
 def load_features(path: PathLike) -> StoredFeatures:
@@ -93,13 +93,58 @@ def load_features(path: PathLike) -> StoredFeatures:
         row: VectorError("the vector is not finite or has length zero: encode the image again")
         for row in (~good).nonzero().flatten().tolist()
     }
-    patches, grid = tensors.get("patches"), json.loads(metadata.get("grid", "null"))
-    features = ImageFeatures(
-        vectors[good], None if patches is None else patches[good], None if grid is None else (grid[0], grid[1])
-    )
+    if "grid" in metadata:  # where the first versions kept it
+        tensors["grid"] = torch.tensor(json.loads(metadata["grid"]))
+    features = unpack_features(tensors, good)
     names = json.loads(metadata["names"]) if "names" in metadata else [f"row {row}" for row in range(len(vectors))]
     if len(names) != len(vectors):
         raise VectorError(f"{path} has {len(names)} names for {len(vectors)} rows: give one a row")
     labels = tensors.get("labels")
     rows = tuple(good.nonzero().flatten().tolist())
     return StoredFeatures(tuple(names), rows, features, None if labels is None else labels[good].to(torch.long), errors)
+
+
+def pack_features(features: ImageFeatures) -> dict[str, Tensor]:
+    """Features as named tensors, from which `unpack_features` makes the same features to the bit.
+
+    `features` (n, d); where there are any `patches` (n, p, d) and `grid` (2,), for each stage `stage N` (n, p, width)
+    and `stage N grid` (2,), for each side of windows `windows N` (n, w, d).
+    """
+    tensors = {"features": features.pooled}
+    if features.patches is not None:
+        tensors["patches"] = features.patches
+    if features.grid is not None:
+        tensors["grid"] = torch.tensor(features.grid)
+    for number, tokens in features.stages.items():
+        tensors[f"stage {number}"] = tokens
+        tensors[f"stage {number} grid"] = torch.tensor(features.stage_grids[number])
+    return tensors | {f"windows {side}": vectors for side, vectors in features.windows.items()}
+
+
+def unpack_features(tensors: Mapping[str, Tensor], rows: Shaped[Tensor, " _"] | slice = ALL) -> ImageFeatures:
+    """Features from the tensors of `pack_features`; other tensors are left alone.
+
+    Args:
+        tensors: by name.
+        rows: which images to take, as an index or a mask.
+
+    Raises:
+        VectorError: rows that are not finite or have no length, axes that don't agree.
+    """
+    grids = {name: (int(cells[0]), int(cells[1])) for name, cells in tensors.items() if name.endswith("grid")}
+    patches = tensors.get("patches")
+    stages = _numbered("stage", tensors)
+    return ImageFeatures(
+        tensors["features"][rows],
+        None if patches is None else patches[rows],
+        grids.get("grid"),
+        {number: tokens[rows] for number, tokens in stages.items()},
+        {side: vectors[rows] for side, vectors in _numbered("windows", tensors).items()},
+        {number: grids[f"stage {number} grid"] for number in stages if f"stage {number} grid" in grids},
+    )
+
+
+def _numbered(kind: str, tensors: Mapping[str, Tensor]) -> dict[int, Tensor]:
+    """{3: tensor} from "stage 3"."""
+    words = {name: name.split(" ") for name in tensors}
+    return {int(given[1]): tensors[name] for name, given in words.items() if given[0] == kind and len(given) == 2}

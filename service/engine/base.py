@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.text.templates import Templates
 from vlm_ood.types import TextBank
 
@@ -50,7 +51,7 @@ class Engine(Protocol):
         encoder: str,
         contents: Sequence[bytes],
         *,
-        patches: bool = False,
+        outputs: Outputs = POOLED,
         deadline_s: float | None = None,
         timings: Timings | None = None,
     ) -> list[EncodedImage]:
@@ -59,7 +60,7 @@ class Engine(Protocol):
         Args:
             encoder: its name.
             contents: bytes of image files.
-            patches: whether to give patch features too.
+            outputs: what the forward pass gives.
             deadline_s: from now; by default the engine's own.
             timings: is filled.
 

@@ -8,7 +8,7 @@ VlmOodError
     ├── WorkerLost        the worker died under this work twice
     └── NotReady          no worker, or no encoder, is ready
 """
-# ruff: noqa: N818 (an event at the door reads better without "Error")
+# ruff: noqa: N818 (these name what happened; "Error" would add nothing)
 
 from vlm_ood.errors import VlmOodError
 

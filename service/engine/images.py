@@ -10,15 +10,16 @@ from service.engine.errors import EngineError
 from service.engine.metrics import EngineMetrics, reason_of
 from service.engine.records import EncodedImage, EncoderInfo, Timings
 from service.engine.schedule.admission import Admission, Place
-from service.engine.schedule.items import BatchKey, ImageItem
+from service.engine.schedule.items import BatchKey, ImageItem, image_cost, image_key
 from service.engine.schedule.queue import FairQueue
 from service.engine.worker.decode import DecodePool
-from vlm_ood.errors import CapabilityError, VlmOodError
+from vlm_ood.encoders.outputs import Outputs
+from vlm_ood.errors import VlmOodError
 from vlm_ood.types import ImageFeatures
 
 RECORD_BYTES = 2048  # of Python objects around the vectors
 
-CacheKey = tuple[str, str, bool]  # encoder's digest, file's SHA-256, patches
+CacheKey = tuple[str, str, Outputs]  # encoder's digest, file's SHA-256, outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class _Request:
     """What its images have in common; it is their lane in the queue."""
 
     info: EncoderInfo
+    outputs: Outputs
     key: BatchKey
     deadline: float
     timings: Timings
@@ -47,14 +49,22 @@ class ImageSide:
         self._cache, self._metrics = cache, metrics
 
     async def encode(
-        self, info: EncoderInfo, key: BatchKey, contents: Sequence[bytes], deadline: float, timings: Timings
+        self,
+        info: EncoderInfo,
+        outputs: Outputs,
+        contents: Sequence[bytes],
+        *,
+        max_batch: int | None,
+        deadline: float,
+        timings: Timings,
     ) -> list[EncodedImage]:
         """Features or the error of each image, in order.
 
         Raises:
             CapabilityError, InputError, EngineError: for the whole request.
         """
-        request = _Request(info, key, deadline, timings, asyncio.Semaphore(2 * self._decoder.threads))
+        key = image_key(info, outputs, max_batch)
+        request = _Request(info, outputs, key, deadline, timings, asyncio.Semaphore(2 * self._decoder.threads))
         try:
             answers = await self._all(request, contents)
         except asyncio.CancelledError:
@@ -67,11 +77,12 @@ class ImageSide:
         return answers
 
     async def _all(self, request: "_Request", contents: Sequence[bytes]) -> list[EncodedImage]:
-        _check_capability(request.info, request.key)
+        request.info.require(request.outputs)
         left_s = request.deadline - asyncio.get_running_loop().time()
-        pixels = 3 * request.info.preprocessing.height * request.info.preprocessing.width
-        sizes = [len(content) + pixels for content in contents]
-        places = self._admission.admit(request.key, [1] * len(sizes), sizes, left_s)
+        height, width = request.info.input_size(request.outputs)
+        sizes = [len(content) + 3 * height * width for content in contents]
+        cost = image_cost(request.info, request.outputs)
+        places = self._admission.admit(request.key, [cost] * len(sizes), sizes, left_s)
         try:
             async with asyncio.timeout_at(request.deadline):
                 answers = await asyncio.gather(
@@ -97,23 +108,26 @@ class ImageSide:
 
     async def _features(self, request: "_Request", content: bytes) -> ImageFeatures:
         start = time.perf_counter()
-        encoder, patches = request.info, request.key.kind == "patches"
+        encoder, outputs = request.info, request.outputs
         async with request.decoding:  # a large request decodes a few images ahead, and leaves threads to others
             decoded = await self._decoder.decode(
-                content, encoder.preprocessing, lambda sha256: self._cache.get((encoder.digest, sha256, patches))
+                content,
+                encoder.preprocessing_for(outputs),
+                lambda sha256: self._cache.get((encoder.digest, sha256, outputs)),
             )
         if isinstance(decoded.content, ImageFeatures):
             self._metrics.look_up("image", hits=1, misses=0)
             return decoded.content
         self._metrics.look_up("image", hits=0, misses=1)
-        item = ImageItem(request.key, request, request.deadline, pixels=decoded.content)
+        cost = image_cost(encoder, outputs)
+        item = ImageItem(request.key, request, request.deadline, cost, pixels=decoded.content)
         self._queue.put(item)
         features = await item.result
         queue_s = max(0.0, time.perf_counter() - start - decoded.seconds - item.encode_s)
         request.timings.include(queue_s, decoded.seconds, item.encode_s)
         self._metrics.queue_s.labels(encoder.name).observe(queue_s)
         self._metrics.decode_s.labels(encoder.name).observe(decoded.seconds)
-        self._cache.put((encoder.digest, decoded.sha256, patches), features, _nbytes(features))
+        self._cache.put((encoder.digest, decoded.sha256, outputs), features, _nbytes(features))
         return features
 
     def _count(self, encoder: str, answers: Sequence[EncodedImage]) -> None:
@@ -122,12 +136,6 @@ class ImageSide:
                 self._metrics.fail(encoder, reason_of(answer))
             else:
                 self._metrics.success.labels(encoder).inc()
-
-
-def _check_capability(info: EncoderInfo, key: BatchKey) -> None:
-    if key.kind == "patches" and "patches" not in info.capabilities:
-        offered = ", ".join(sorted(info.capabilities)) or "pooled features only"
-        raise CapabilityError(f"{info.name} gives no patches; it gives {offered}")
 
 
 def _nbytes(features: ImageFeatures) -> int:

@@ -17,13 +17,14 @@ from service.engine.metrics import EngineMetrics
 from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
 from service.engine.schedule.admission import Admission
 from service.engine.schedule.fleet import Fleet
-from service.engine.schedule.items import BatchKey, ImageItem
+from service.engine.schedule.items import ImageItem, image_cost, image_key
 from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
 from service.engine.schedule.roster import Roster
 from service.engine.settings import EngineSettings, cores
 from service.engine.text import TextSide
 from service.engine.worker.decode import DecodePool
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.text.templates import Templates
 from vlm_ood.types import TextBank
 
@@ -84,14 +85,20 @@ class LocalEngine:
         encoder: str,
         contents: Sequence[bytes],
         *,
-        patches: bool = False,
+        outputs: Outputs = POOLED,
         deadline_s: float | None = None,
         timings: Timings | None = None,
     ) -> list[EncodedImage]:
         deadline = self._deadline(deadline_s)
         async with self._lease(encoder, deadline) as info:
-            key = self._key(info, patches=patches)
-            return await self._images.encode(info, key, contents, deadline, timings or Timings())
+            return await self._images.encode(
+                info,
+                outputs,
+                contents,
+                max_batch=self._settings.max_batch,
+                deadline=deadline,
+                timings=timings or Timings(),
+            )
 
     async def text_bank(
         self,
@@ -126,8 +133,9 @@ class LocalEngine:
             raise NotReady("no worker is ready", self._settings.restart_backoff_s)
         deadline = self._deadline(None)
         async with self._lease(self._settings.encoders[0], deadline) as info:
-            blank = torch.full((3, info.preprocessing.height, info.preprocessing.width), 127, dtype=torch.uint8)
-            item = ImageItem(self._key(info, patches=False), object(), deadline, pixels=blank)
+            key = image_key(info, POOLED, self._settings.max_batch)
+            blank = torch.full((3, *info.input_size(POOLED)), 127, dtype=torch.uint8)
+            item = ImageItem(key, object(), deadline, image_cost(info, POOLED), pixels=blank)
             self._queue.put(item)
             async with _until(deadline, "no forward pass by the deadline"):
                 await item.result
@@ -144,9 +152,6 @@ class LocalEngine:
     def _wanted(self) -> tuple[str, ...]:
         """What a worker loads before it takes a batch: the default encoder and whatever the others have."""
         return tuple(dict.fromkeys((self._settings.encoders[0], *self._roster.loaded())))
-
-    def _key(self, info: EncoderInfo, *, patches: bool) -> BatchKey:
-        return BatchKey(info.name, "patches" if patches else "images", self._settings.max_batch_cost or info.batch_size)
 
     def _deadline(self, deadline_s: float | None) -> float:
         return asyncio.get_running_loop().time() + (self._settings.deadline_s if deadline_s is None else deadline_s)

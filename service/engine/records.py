@@ -1,10 +1,11 @@
-"""What the engine tells its callers."""
+"""What passes between the engine and its callers."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
-from vlm_ood.errors import VlmOodError
+from vlm_ood.errors import CapabilityError, VlmOodError
 from vlm_ood.types import ImageFeatures
 
 EncoderState = Literal["cold", "loading", "ready", "failed"]
@@ -17,8 +18,8 @@ class EncoderInfo:
     """A loaded encoder, without its network; the fields are those of `vlm_ood.encoders.Encoder`.
 
     Args:
-        grid: (h, w) of the patches, None when it gives none.
-        batch_size: images in a forward pass at which it is fastest on its device.
+        grid: (h, w) of the patches at the encoder's own input size, None when it gives none.
+        batch_size: images of that size in a forward pass at which it is fastest on its device.
     """
 
     name: str
@@ -31,6 +32,25 @@ class EncoderInfo:
     preprocessing: Preprocessing
     grid: tuple[int, int] | None
     batch_size: int
+
+    def require(self, outputs: Outputs) -> None:
+        """Check that the encoder can give what is asked for.
+
+        Raises:
+            CapabilityError: it can't; the message names what is missing and what there is.
+        """
+        missing = sorted(outputs.needs - self.capabilities)
+        if missing:
+            offered = ", ".join(sorted(self.capabilities)) or "pooled features only"
+            raise CapabilityError(f"{self.name} gives no {' and no '.join(missing)}; it gives {offered}")
+
+    def preprocessing_for(self, outputs: Outputs) -> Preprocessing:
+        """From a picture to pixels of the size that is asked for."""
+        return self.preprocessing if outputs.size is None else self.preprocessing.at(outputs.size)
+
+    def input_size(self, outputs: Outputs) -> tuple[int, int]:
+        """Rows and columns of the network's input, in pixels."""
+        return outputs.size or (self.preprocessing.height, self.preprocessing.width)
 
 
 @dataclass

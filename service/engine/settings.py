@@ -30,7 +30,8 @@ class EngineSettings:
         workers: "process" isolates the networks from the server; "inline" runs them in a thread of it.
         decode_threads: by default one a core.
         decode_max_bytes: of pictures being decoded at the same moment.
-        max_batch_cost: images in a forward pass; by default the encoder's own `batch_size`.
+        max_batch: images of the encoder's own size in a forward pass, fewer of a larger size; by default its own
+            `batch_size`.
         max_wait_s: how long a batch that is not full waits for more when a worker is free; 0 sends it at once.
         max_queue_items: images and texts admitted and not yet answered.
         max_queue_bytes: of these, files and pixels together.
@@ -54,7 +55,7 @@ class EngineSettings:
     workers: Literal["process", "inline"] = "process"
     decode_threads: int | None = None
     decode_max_bytes: int = 256 * MIB
-    max_batch_cost: int | None = None
+    max_batch: int | None = None
     max_wait_s: float = 0.0
     max_queue_items: int = 256
     max_queue_bytes: int = 256 * MIB

@@ -111,7 +111,7 @@ class TextSide:
     async def _encode_unseen(self, info: EncoderInfo, prompts: list[str], deadline: float) -> dict[str, Tensor]:
         """Sorted by length, so that a chunk pads little."""
         chunk = self._chunk(info.name)
-        key = BatchKey(info.name, "text", chunk)
+        key = BatchKey(info.name, None, chunk)
         left_s = deadline - asyncio.get_running_loop().time()
         place, *_ = self._admission.admit(key, [min(chunk, len(prompts))], [sum(map(len, prompts))], left_s)
         lane, ordered = object(), sorted(prompts, key=len)
@@ -140,5 +140,5 @@ class TextSide:
         return vectors
 
     def _chunk(self, encoder: str) -> int:
-        slope, _ = self._latency[encoder, "text"].coefficients()
+        slope, _ = self._latency.model(encoder, None).coefficients()
         return min(CHUNK_MAX, max(CHUNK_MIN, int(CHUNK_S / slope))) if slope else CHUNK_MIN

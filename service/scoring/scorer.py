@@ -68,13 +68,13 @@ class Scorer:
         errors: dict[int, VlmOodError] = {
             row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, VlmOodError)
         }
-        patches = prepared.fitted.detector.outputs.patches
+        outputs = prepared.fitted.detector.outputs
         found: dict[int, ImageFeatures] = {}
         rows = list(contents)
         for start in range(0, len(rows), self.chunk):
             part = rows[start : start + self.chunk]
             encoded = await self.engine.encode_images(
-                prepared.encoder.name, [contents[row] for row in part], patches=patches, timings=timings
+                prepared.encoder.name, [contents[row] for row in part], outputs=outputs, timings=timings
             )
             for row, result in zip(part, encoded, strict=True):
                 if isinstance(result, ImageFeatures):

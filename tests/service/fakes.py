@@ -12,6 +12,7 @@ from torch import Tensor
 from service.engine import EncoderInfo, EngineError, QueueState, Timings
 from tests.fakes import GRID, FakeEncoder
 from vlm_ood import text_bank
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.errors import ImageError, UnknownNameError, VlmOodError
 from vlm_ood.images import ImageLimits, load_image
 from vlm_ood.text.templates import Templates
@@ -65,7 +66,7 @@ class FakeEngine:
         encoder: str,
         contents: Sequence[bytes],
         *,
-        patches: bool = False,
+        outputs: Outputs = POOLED,
         deadline_s: float | None = None,
         timings: Timings | None = None,
     ) -> list[ImageFeatures | VlmOodError]:
@@ -78,7 +79,7 @@ class FakeEngine:
             raise
         if timings is not None:
             timings.include(0.001, 0.002, 0.003)
-        return [self._encoded(encoder, content, patches) for content in contents]
+        return [self._encoded(encoder, content, outputs) for content in contents]
 
     async def text_bank(
         self,
@@ -104,9 +105,9 @@ class FakeEngine:
     def queue_state(self) -> QueueState:
         return QueueState(0, 0, 0.0, 0.0)
 
-    def _encoded(self, encoder: str, content: bytes, patches: bool) -> ImageFeatures | VlmOodError:
+    def _encoded(self, encoder: str, content: bytes, outputs: Outputs) -> ImageFeatures | VlmOodError:
         try:
-            return self.encoders[encoder].encode_images([load_image(content, LIMITS)], patches=patches)
+            return self.encoders[encoder].encode_images([load_image(content, LIMITS)], outputs)
         except ImageError as error:
             return error
 

@@ -1,4 +1,4 @@
-"""The door: what may come in, counted in images and bytes, before anything is spent on it."""
+"""What is admitted, counted in images and bytes, before anything is spent on it."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ RETRY_AT_LEAST_S = 0.1
 
 @dataclass(eq=False)
 class Place:
-    """Room for one item, from the door to its answer."""
+    """Room for one item, from its admission to its answer."""
 
     key: BatchKey
     cost: int
@@ -24,7 +24,7 @@ class Place:
 
 
 class Admission:
-    """Knows everything that was let in and is not yet answered.
+    """Knows everything that was admitted and is not yet answered.
 
     Args:
         workers: how many there are now.
@@ -68,29 +68,28 @@ class Admission:
         self.items -= 1
         self.bytes -= place.nbytes
         self._pending[place.key] -= place.cost
+        if not self._pending[place.key]:
+            del self._pending[place.key]
         if not self.items:
-            self._pending.clear()
             self._empty.set()
 
     def predicted_wait_s(self) -> float:
-        """Until everything inside is encoded."""
-        seconds = sum(
-            self._latency[key.encoder, key.kind].predict(cost, key.max_cost) for key, cost in self._pending.items()
-        )
+        """Until everything admitted is encoded."""
+        seconds = sum(self._latency.predict_s(key, cost) for key, cost in self._pending.items())
         return seconds / max(1, self._workers())
 
     def too_late(self, message: str) -> EngineError:
-        """What to tell when a deadline passed: without a worker that is no fault of the request."""
+        """The error when a deadline passed: without a worker that is no fault of the request."""
         if self._workers():
             return DeadlineExceeded(message)
         wait_s = max(RETRY_AT_LEAST_S, self.predicted_wait_s())
         return NotReady("no worker was ready before the deadline; one is being started: try again", wait_s)
 
     async def drain(self, timeout_s: float) -> None:
-        """Let nothing in and wait until nothing is inside.
+        """Admit nothing more and wait until everything is answered.
 
         Raises:
-            TimeoutError: something still is.
+            TimeoutError: something is not.
         """
         self._closing_s = timeout_s
         async with asyncio.timeout(timeout_s):
@@ -125,7 +124,7 @@ class Admission:
         if not self.items:
             return
         ahead_s = self.predicted_wait_s()
-        own_s = self._latency[key.encoder, key.kind].predict(cost, key.max_cost) / max(1, self._workers())
+        own_s = self._latency.predict_s(key, cost) / max(1, self._workers())
         if ahead_s + own_s > deadline_s:
             raise QueueFull(
                 f"the wait is about {ahead_s:.1f} s and the work {own_s:.1f} s, the deadline {deadline_s:.1f} s: "

@@ -117,7 +117,7 @@ def plans(settings: EngineSettings) -> list[WorkerPlan]:
     else:
         devices = [settings.device]
     threads = max(1, cores() // len(devices)) if settings.workers == "process" else None
-    return [WorkerPlan(settings.load, device, settings.dtype, threads, settings.max_batch_cost) for device in devices]
+    return [WorkerPlan(settings.load, device, settings.dtype, threads, settings.max_batch) for device in devices]
 
 
 def _maker(settings: EngineSettings, plan: WorkerPlan) -> Callable[[], Worker]:

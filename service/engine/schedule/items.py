@@ -7,12 +7,13 @@ from typing import Generic, Literal, TypeVar
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from service.engine.records import EncoderInfo
+from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import VlmOodError
 from vlm_ood.types import ImageFeatures
 
 R = TypeVar("R")
 
-Kind = Literal["images", "patches", "text"]
 Reason = Literal["full", "worker_free", "wait_elapsed"]
 
 
@@ -21,17 +22,19 @@ class BatchKey:
     """Only items of one key may share a batch.
 
     Args:
-        max_cost: of a batch, in images or prompts.
+        encoder: its name.
+        outputs: what the forward pass gives; None for prompts.
+        max_cost: of a batch, in pixels or prompts.
     """
 
     encoder: str
-    kind: Kind
+    outputs: Outputs | None
     max_cost: int
 
 
 @dataclass(eq=False)
 class Item(Generic[R]):
-    """One piece of work and the promise of its result; whoever leaves cancels the promise.
+    """One piece of work and the future of its result; a caller that leaves cancels the future.
 
     Args:
         lane: the request it belongs to; requests take turns.
@@ -54,12 +57,12 @@ class Item(Generic[R]):
     result: asyncio.Future[R] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def succeed(self, result: R) -> None:
-        """Keep the promise, unless nobody waits any more."""
+        """Set the result, unless the caller has left."""
         if not self.result.done():
             self.result.set_result(result)
 
     def fail(self, error: VlmOodError) -> None:
-        """Break the promise."""
+        """Set the error, unless the caller has left."""
         if not self.result.done():
             self.result.set_exception(error)
 
@@ -95,5 +98,31 @@ class Batch:
 
     @property
     def cost(self) -> int:
-        """Of all items."""
+        """Of all items, in pixels or prompts."""
         return sum(item.cost for item in self.items)
+
+    @property
+    def count(self) -> int:
+        """Images or prompts."""
+        return sum(len(item.prompts) if isinstance(item, TextItem) else 1 for item in self.items)
+
+
+def image_cost(info: EncoderInfo, outputs: Outputs) -> int:
+    """Pixels that go through the network for one image.
+
+    A window goes through on its own: (rows - side + 1) * (columns - side + 1) windows of side * side patches each, so
+    that windows of 2 and 3 of a grid of 15 x 15 cost as much as 11 images.
+    """
+    height, width = info.input_size(outputs)
+    if info.grid is None or not outputs.windows:
+        return height * width
+    patch = info.preprocessing.height // info.grid[0], info.preprocessing.width // info.grid[1]
+    rows, columns = height // patch[0], width // patch[1]
+    places = sum(max(0, rows - side + 1) * max(0, columns - side + 1) * side**2 for side in outputs.windows)
+    return height * width + places * patch[0] * patch[1]
+
+
+def image_key(info: EncoderInfo, outputs: Outputs, max_batch: int | None) -> BatchKey:
+    """The key of images of one encoder and one size: a batch holds as many pixels as `max_batch` of its own size do."""
+    own = info.preprocessing.height * info.preprocessing.width
+    return BatchKey(info.name, outputs, (max_batch or info.batch_size) * own)

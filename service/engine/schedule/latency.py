@@ -1,9 +1,11 @@
-"""How long a batch will take: seconds = slope * n + intercept, fitted to what was seen."""
+"""How long a batch will take: seconds = slope * n + intercept, fitted to what was seen; n counts pixels or prompts."""
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable
 from dataclasses import dataclass
+
+from service.engine.schedule.items import BatchKey
+from vlm_ood.encoders.outputs import POOLED, Outputs
 
 FORGETTING = 0.95  # weight of what was seen before; half of it is gone after 14 batches
 
@@ -27,7 +29,7 @@ class LatencyModel:
         self.ns = FORGETTING * self.ns + n * seconds
 
     def coefficients(self) -> tuple[float, float]:
-        """Slope in seconds an item and intercept in seconds; both 0 before the first batch."""
+        """Slope in seconds per pixel or prompt, and intercept in seconds; both 0 before the first batch."""
         if not self.weight:
             return 0.0, 0.0
         n, s = self.n / self.weight, self.s / self.weight
@@ -39,16 +41,22 @@ class LatencyModel:
         return (slope, intercept) if intercept >= 0 else (s / n, 0.0)
 
     def predict(self, n: int, batch: int) -> float:
-        """Seconds for n items in batches of at most `batch`."""
+        """Seconds for n in batches of at most `batch`."""
         slope, intercept = self.coefficients()
         return slope * n + intercept * math.ceil(n / batch)
 
 
 class LatencyBook:
-    """One model for each kind of batch."""
+    """One model for each kind of work: an encoder and the outputs of its forward pass, or None for prompts."""
 
     def __init__(self) -> None:
-        self._models: defaultdict[Hashable, LatencyModel] = defaultdict(LatencyModel)
+        self._models: defaultdict[tuple[str, Outputs | None], LatencyModel] = defaultdict(LatencyModel)
 
-    def __getitem__(self, kind: Hashable) -> LatencyModel:
-        return self._models[kind]
+    def model(self, encoder: str, outputs: Outputs | None) -> LatencyModel:
+        """What was seen of this work."""
+        return self._models[encoder, outputs]
+
+    def predict_s(self, key: BatchKey, cost: int) -> float:
+        """Seconds for so much of this work; as for pooled features alone where it was never seen."""
+        seen = key.outputs is None or (key.encoder, key.outputs) in self._models
+        return self.model(key.encoder, key.outputs if seen else POOLED).predict(cost, key.max_cost)

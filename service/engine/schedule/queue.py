@@ -152,4 +152,5 @@ def _fill(key: BatchKey, lanes: list[deque[AnyItem]]) -> list[AnyItem]:
 
 
 def _is_full(chosen: list[AnyItem]) -> bool:
-    return sum(item.cost for item in chosen) >= chosen[0].key.max_cost
+    """Whether another item like the first is too much; items of one key mostly cost the same."""
+    return sum(item.cost for item in chosen) + chosen[0].cost > chosen[0].key.max_cost

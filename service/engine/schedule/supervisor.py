@@ -18,6 +18,7 @@ from service.engine.schedule.queue import FairQueue
 from service.engine.settings import EngineSettings
 from service.engine.worker.base import Worker, WorkerGone
 from service.engine.worker.protocol import EncodedImages, Loaded
+from vlm_ood.encoders.outputs import POOLED
 from vlm_ood.errors import VlmOodError
 from vlm_ood.types import ImageFeatures
 
@@ -167,17 +168,16 @@ class Supervisor:
         """Until the batch that runs is done, as predicted; never nothing, since it isn't done."""
         if not self._outstanding:
             return 0.0
-        key, cost = self._outstanding[0].key, self._outstanding[0].cost
-        predicted_s = self._latency[key.encoder, key.kind].predict(cost, key.max_cost)
+        predicted_s = self._latency.predict_s(self._outstanding[0].key, self._outstanding[0].cost)
         return max(AT_LEAST_S, self._since + predicted_s - time.monotonic())
 
     def _learn(self, batch: Batch, seconds: float) -> None:
         self._failures = 0
         name = batch.key.encoder
-        self._latency[name, batch.key.kind].observe(batch.cost, seconds)
+        self._latency.model(name, batch.key.outputs).observe(batch.cost, seconds)
         self._metrics.executions.labels(name).inc()
-        self._metrics.inferences.labels(name).inc(batch.cost)
-        self._metrics.batch_size.labels(name).observe(batch.cost)
+        self._metrics.inferences.labels(name).inc(batch.count)
+        self._metrics.batch_size.labels(name).observe(batch.count)
         self._metrics.encode_s.labels(name).observe(seconds)
 
     def _isolate(self, batch: Batch, error: VlmOodError) -> None:
@@ -204,7 +204,7 @@ class Supervisor:
         async with asyncio.timeout(self._settings.load_timeout_s):
             loaded = await self._worker.load(name)
         for timing in loaded.timings:
-            self._latency[name, timing.kind].observe(timing.n, timing.seconds)
+            self._latency.model(name, timing.outputs).observe(timing.cost, timing.seconds)
         self._loaded[name] = loaded
         return loaded
 
@@ -219,7 +219,7 @@ def _survives(item: AnyItem) -> bool:
 
 
 async def _encode(worker: Worker, batch: Batch) -> float:
-    """Run the batch and keep its promises; returns the seconds that the device took."""
+    """Run the batch and set its results; returns the seconds that the device took."""
     first = batch.items[0]
     if isinstance(first, TextItem):
         text = await worker.encode_text(batch.key.encoder, first.prompts)
@@ -228,7 +228,7 @@ async def _encode(worker: Worker, batch: Batch) -> float:
         return text.seconds
     items = [item for item in batch.items if isinstance(item, ImageItem)]
     encoded = await worker.encode_images(
-        batch.key.encoder, [item.pixels for item in items], batch.key.kind == "patches"
+        batch.key.encoder, [item.pixels for item in items], batch.key.outputs or POOLED
     )
     for row, item in enumerate(items):
         item.encode_s = encoded.seconds

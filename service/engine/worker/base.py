@@ -11,6 +11,7 @@ from torch import Tensor
 from service.engine.settings import Loader
 from service.engine.worker.protocol import EncodedImages, EncodedText, Loaded
 from vlm_ood.encoders.device import Precision
+from vlm_ood.encoders.outputs import Outputs
 
 
 class WorkerGone(Exception):  # noqa: N818 (an event between the engine's parts, never shown)
@@ -22,7 +23,11 @@ class WorkerPlan:
     """How a worker is made.
 
     Args:
+        load: makes an encoder.
+        device: where it runs.
+        dtype: in which it runs.
         threads: of one operation on the CPU; None leaves PyTorch's own choice.
+        max_batch: images of an encoder's own size in a batch; None takes its `batch_size`.
     """
 
     load: Loader
@@ -48,8 +53,10 @@ class Worker(Protocol):
     async def unload(self, name: str) -> None:
         """Let go of an encoder."""
 
-    async def encode_images(self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], patches: bool) -> EncodedImages:
-        """One forward pass."""
+    async def encode_images(
+        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs
+    ) -> EncodedImages:
+        """One forward pass over images of one size."""
 
     async def encode_text(self, name: str, prompts: tuple[str, ...]) -> EncodedText:
         """One pass over prompts."""

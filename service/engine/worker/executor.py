@@ -13,7 +13,7 @@ from service.engine.settings import Loader
 from service.engine.worker.protocol import EncodedImages, EncodedText, Loaded, Timing, Vectors
 from vlm_ood.encoders import Encoder
 from vlm_ood.encoders.device import Precision
-from vlm_ood.encoders.outputs import PATCHES, POOLED
+from vlm_ood.encoders.outputs import PATCHES, POOLED, Outputs
 
 WARM_UP_PROMPTS = (1, 16)
 
@@ -39,9 +39,9 @@ class Executor:
         gc.collect()
         torch.cuda.empty_cache()  # does nothing without a context
 
-    def encode_images(self, name: str, pixels: UInt8[Tensor, "n 3 h w"], patches: bool) -> EncodedImages:
+    def encode_images(self, name: str, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs) -> EncodedImages:
         """One forward pass over preprocessed images."""
-        return _encode_images(self._encoders[name], pixels, patches)
+        return _encode_images(self._encoders[name], pixels, outputs)
 
     def encode_text(self, name: str, prompts: Sequence[str]) -> EncodedText:
         """One pass over prompts."""
@@ -60,11 +60,11 @@ class Executor:
         return False
 
 
-def _encode_images(encoder: Encoder, pixels: UInt8[Tensor, "n 3 h w"], patches: bool) -> EncodedImages:
+def _encode_images(encoder: Encoder, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs) -> EncodedImages:
     start = time.perf_counter()
     if encoder.device.type == "cuda":
         pixels = pixels.pin_memory().to(encoder.device, non_blocking=True)
-    features = encoder.encode_pixels(pixels, PATCHES if patches else POOLED)
+    features = encoder.encode_pixels(pixels, outputs)
     pooled = _to_array(features.pooled)
     tokens = None if features.patches is None else _to_array(features.patches)
     return EncodedImages(pooled, tokens, features.grid, time.perf_counter() - start)
@@ -77,16 +77,21 @@ def _to_array(vectors: Tensor) -> Vectors:
 
 def _warm_up(encoder: Encoder, largest: int) -> tuple[Timing, ...]:
     """Powers of two up to the largest batch, twice each: the first passes choose kernels, the second are timed."""
-    preprocessing = encoder.preprocessing
-    blank = torch.full((largest, 3, preprocessing.height, preprocessing.width), 127, dtype=torch.uint8)
-    sizes = [("images", min(2**power, largest)) for power in range((largest - 1).bit_length() + 1)]
+    blank = _blank(encoder, largest)
+    passes = [(POOLED, min(2**power, largest)) for power in range((largest - 1).bit_length() + 1)]
     if "patches" in encoder.capabilities:
-        sizes += [("patches", n) for n in sorted({1, largest})]
+        passes += [(PATCHES, n) for n in sorted({1, largest})]
     timings = []
-    for kind, n in sizes:
-        _encode_images(encoder, blank[:n], kind == "patches")
-        timings.append(Timing(kind, n, _encode_images(encoder, blank[:n], kind == "patches").seconds))
+    for outputs, n in passes:
+        _encode_images(encoder, blank[:n], outputs)
+        seconds = _encode_images(encoder, blank[:n], outputs).seconds
+        timings.append(Timing(outputs, blank[:n, 0].numel(), seconds))
     return (*timings, *_warm_up_text(encoder))
+
+
+def _blank(encoder: Encoder, n: int) -> UInt8[Tensor, "n 3 h w"]:
+    """Grey images of the encoder's own size."""
+    return torch.full((n, 3, encoder.preprocessing.height, encoder.preprocessing.width), 127, dtype=torch.uint8)
 
 
 def _warm_up_text(encoder: Encoder) -> list[Timing]:
@@ -96,7 +101,7 @@ def _warm_up_text(encoder: Encoder) -> list[Timing]:
         encoder.encode_text(prompts)
         start = time.perf_counter()
         _to_array(encoder.encode_text(prompts))
-        timings.append(Timing("text", n, time.perf_counter() - start))
+        timings.append(Timing(None, n, time.perf_counter() - start))
     return timings
 
 
@@ -118,6 +123,4 @@ def _describe(name: str, encoder: Encoder) -> EncoderInfo:
 def _grid(encoder: Encoder) -> tuple[int, int] | None:
     if "patches" not in encoder.capabilities:
         return None
-    preprocessing = encoder.preprocessing
-    blank = torch.full((1, 3, preprocessing.height, preprocessing.width), 127, dtype=torch.uint8)
-    return encoder.encode_pixels(blank, PATCHES).grid
+    return encoder.encode_pixels(_blank(encoder, 1), PATCHES).grid

@@ -12,13 +12,14 @@ from torch import Tensor
 from service.engine.worker.base import WorkerPlan
 from service.engine.worker.executor import Executor
 from service.engine.worker.protocol import EncodedImages, EncodedText, Loaded, known_error
+from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import VlmOodError
 
 T = TypeVar("T")
 
 
 class InlineWorker:
-    """See `Worker`: one thread encodes, another one loads."""
+    """A `Worker` of two threads: one encodes, the other one loads."""
 
     def __init__(self, plan: WorkerPlan) -> None:
         self._plan = plan
@@ -29,39 +30,36 @@ class InlineWorker:
 
     @property
     def lost(self) -> asyncio.Future[str]:
-        """See `Worker`; a thread never dies on its own."""
+        """A thread never dies on its own."""
         if self._lost is None:
             self._lost = asyncio.get_running_loop().create_future()
         return self._lost
 
     async def start(self) -> None:
-        """See `Worker`."""
+        """Nothing to do."""
 
     async def load(self, name: str) -> Loaded:
-        """See `Worker`."""
         return await _run(self._loading, lambda: self._executor.load(name, self._plan.max_batch))
 
     async def unload(self, name: str) -> None:
-        """See `Worker`."""
         await _run(self._loading, lambda: self._executor.unload(name))
 
-    async def encode_images(self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], patches: bool) -> EncodedImages:
-        """See `Worker`."""
+    async def encode_images(
+        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs
+    ) -> EncodedImages:
         return await _run(
-            self._encoding, lambda: self._executor.encode_images(name, torch.stack(list(images)), patches)
+            self._encoding, lambda: self._executor.encode_images(name, torch.stack(list(images)), outputs)
         )
 
     async def encode_text(self, name: str, prompts: tuple[str, ...]) -> EncodedText:
-        """See `Worker`."""
         return await _run(self._encoding, lambda: self._executor.encode_text(name, prompts))
 
     def kill(self) -> None:
-        """See `Worker`: a thread can't be killed; it is left alone."""
+        """A thread can't be killed; it is left alone."""
         if not self.lost.done():
             self.lost.set_result("given up")
 
     async def stop(self) -> None:
-        """See `Worker`."""
         wait = not self.lost.done()
         await asyncio.to_thread(self._encoding.shutdown, wait, cancel_futures=True)
         await asyncio.to_thread(self._loading.shutdown, wait, cancel_futures=True)

@@ -13,7 +13,6 @@ from service.engine.worker.base import WorkerPlan
 from service.engine.worker.executor import Executor
 from service.engine.worker.protocol import (
     Answer,
-    Attach,
     EncodeImages,
     EncodeText,
     ErrorReply,
@@ -21,7 +20,6 @@ from service.engine.worker.protocol import (
     Load,
     Reply,
     Unload,
-    known_error,
 )
 from service.engine.worker.shared_pixels import SharedPixels
 
@@ -46,7 +44,7 @@ class WorkerProcess:
     def __init__(self, plan: WorkerPlan, connection: Connection) -> None:
         self._connection = connection
         self._executor = Executor(plan.load, plan.device, plan.dtype)
-        self._pixels: dict[str, SharedPixels] = {}
+        self._slots: dict[int, SharedPixels] = {}
         self._loader = ThreadPoolExecutor(1, "load")
         self._sender = ThreadPoolExecutor(1, "send")
 
@@ -57,9 +55,7 @@ class WorkerProcess:
                 case Load(name, max_batch):
                     self._loader.submit(self._answer, job.number, partial(self._executor.load, name, max_batch))
                 case Unload(name):
-                    self._answer(job.number, partial(self._unload, name))
-                case Attach(name, segment, shape):
-                    self._answer(job.number, partial(self._attach, name, segment, shape))
+                    self._answer(job.number, partial(self._executor.unload, name))
                 case EncodeImages():
                     self._answer(job.number, partial(self._encode_images, job.message))
                 case EncodeText(name, prompts):
@@ -80,7 +76,7 @@ class WorkerProcess:
         except Exception as error:
             if self._executor.device_is_lost():
                 os._exit(EXIT_DEVICE_LOST)
-            answer = ErrorReply(known_error(error))
+            answer = ErrorReply.of(error)
         self._sender.submit(self._send, Reply(number, answer))
 
     def _send(self, reply: Reply) -> None:
@@ -90,12 +86,15 @@ class WorkerProcess:
             os._exit(1)
 
     def _encode_images(self, message: EncodeImages) -> Answer:
-        pixels = self._pixels[message.name].read(message.slot, message.count)
-        return self._executor.encode_images(message.name, pixels, message.patches)
+        pixels = self._slot(message.slot, message.segment).read(message.shape)
+        return self._executor.encode_images(message.name, pixels, message.outputs)
 
-    def _attach(self, name: str, segment: str, shape: tuple[int, ...]) -> None:
-        self._pixels[name] = SharedPixels.attach(segment, shape)
-
-    def _unload(self, name: str) -> None:
-        self._executor.unload(name)
-        self._pixels.pop(name).close()
+    def _slot(self, number: int, segment: str) -> SharedPixels:
+        """The slot's memory; larger memory has another name."""
+        attached = self._slots.get(number)
+        if attached is not None and attached.name == segment:
+            return attached
+        self._slots[number] = SharedPixels.attach(segment)
+        if attached is not None:
+            attached.close()
+        return self._slots[number]

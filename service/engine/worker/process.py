@@ -17,7 +17,6 @@ from service.engine.worker.base import WorkerGone, WorkerPlan
 from service.engine.worker.main import main
 from service.engine.worker.protocol import (
     Answer,
-    Attach,
     EncodedImages,
     EncodedText,
     EncodeImages,
@@ -31,6 +30,7 @@ from service.engine.worker.protocol import (
     Unload,
 )
 from service.engine.worker.shared_pixels import SharedPixels
+from vlm_ood.encoders.outputs import POOLED, Outputs
 
 SLOTS = 2  # one batch runs, one waits behind it
 STOP_S = 10.0
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class ProcessWorker:
-    """See `Worker`. Blocking calls on the pipe have a thread each way; everything else is on the event loop."""
+    """A `Worker` process. Calls on the pipe block a thread each way; everything else is on the event loop."""
 
     def __init__(self, plan: WorkerPlan) -> None:
         self._plan = plan
@@ -47,8 +47,9 @@ class ProcessWorker:
         self._lost: asyncio.Future[str] = self._loop.create_future()
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
-        self._pixels: dict[str, SharedPixels] = {}
+        self._slots: dict[int, SharedPixels] = {}
         self._free_slots = list(range(SLOTS))
+        self._slot_bytes = 1
         self._sender = ThreadPoolExecutor(1, "send")
         self._reader = threading.Thread(target=self._read, name="receive", daemon=True)
         context = get_context("spawn")
@@ -57,7 +58,6 @@ class ProcessWorker:
 
     @property
     def lost(self) -> asyncio.Future[str]:
-        """See `Worker`."""
         return self._lost
 
     @property
@@ -66,44 +66,41 @@ class ProcessWorker:
         return self._process.pid
 
     async def start(self) -> None:
-        """See `Worker`."""
         await asyncio.to_thread(self._process.start)
         atexit.register(self.kill)  # it ignores SIGTERM, with which multiprocessing would end it
         self._theirs.close()  # else the pipe would not end with the process
         self._reader.start()
 
     async def load(self, name: str) -> Loaded:
-        """See `Worker`."""
         loaded = await self._call(Loaded, Load(name, self._plan.max_batch))
-        preprocessing = loaded.info.preprocessing
-        await self._share(name, (SLOTS, loaded.max_batch, 3, preprocessing.height, preprocessing.width))
+        height, width = loaded.info.input_size(POOLED)
+        self._slot_bytes = max(self._slot_bytes, loaded.max_batch * 3 * height * width)
         return loaded
 
     async def unload(self, name: str) -> None:
-        """See `Worker`."""
         await self._call(type(None), Unload(name))
-        self._pixels.pop(name).close()
 
-    async def encode_images(self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], patches: bool) -> EncodedImages:
-        """See `Worker`."""
-        slot, pixels = self._free_slots.pop(), self._pixels[name]
+    async def encode_images(
+        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs
+    ) -> EncodedImages:
+        slot = self._free_slots.pop()
         try:
-            message = EncodeImages(name, slot, len(images), patches)
-            return await self._call(EncodedImages, message, lambda: pixels.write(slot, images))
+            pixels = self._slot(slot, sum(image.nbytes for image in images))
+            message = EncodeImages(name, slot, pixels.name, (len(images), *images[0].shape), outputs)
+            encoded = await self._call(EncodedImages, message, lambda: pixels.write(images))
+            pixels.unlink()  # the worker has it
+            return encoded
         finally:
             self._free_slots.append(slot)
 
     async def encode_text(self, name: str, prompts: tuple[str, ...]) -> EncodedText:
-        """See `Worker`."""
         return await self._call(EncodedText, EncodeText(name, prompts))
 
     def kill(self) -> None:
-        """See `Worker`."""
         with suppress(ValueError):  # closed already
             self._process.kill()
 
     async def stop(self) -> None:
-        """See `Worker`."""
         if self._process.pid is None:
             self._theirs.close()
         elif not self._lost.done():
@@ -111,16 +108,15 @@ class ProcessWorker:
                 await self._send(None)
         await asyncio.to_thread(self._end)
 
-    async def _share(self, name: str, shape: tuple[int, ...]) -> None:
-        pixels = SharedPixels.create(shape)
-        try:
-            await self._call(type(None), Attach(name, pixels.name, shape))
-        except BaseException:
-            pixels.close()
-            raise
-        finally:
-            pixels.unlink()
-        self._pixels[name] = pixels
+    def _slot(self, number: int, nbytes: int) -> SharedPixels:
+        """The slot's memory; new memory when it is too small. A full batch of the largest encoder fits at once."""
+        pixels = self._slots.get(number)
+        if pixels is None or pixels.nbytes < nbytes:
+            if pixels is not None:
+                pixels.unlink()
+                pixels.close()
+            pixels = self._slots[number] = SharedPixels.create(max(nbytes, self._slot_bytes))
+        return pixels
 
     async def _call(self, kind: type[T], message: Message, before: Callable[[], None] | None = None) -> T:
         if self._lost.done():
@@ -179,8 +175,9 @@ class ProcessWorker:
             self._reader.join()
         self._sender.shutdown()
         self._connection.close()
-        for pixels in self._pixels.values():
+        for pixels in self._slots.values():
+            pixels.unlink()
             pixels.close()
-        self._pixels.clear()
+        self._slots.clear()
         atexit.unregister(self.kill)
         self._process.close()

@@ -1,5 +1,6 @@
 """What goes over the private pipe between the engine and a worker process."""
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 
 from service.engine.records import EncoderInfo
 from vlm_ood import errors
+from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import EncoderError, VlmOodError
 
 Vectors = npt.NDArray[np.float32]
@@ -14,19 +16,10 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Load:
-    """Load an encoder and warm it up with batches of up to `max_batch`, or its own `batch_size`."""
+    """Load an encoder and warm it up with batches of up to `max_batch` images, or its own `batch_size`."""
 
     name: str
     max_batch: int | None
-
-
-@dataclass(frozen=True)
-class Attach:
-    """Map the shared memory through which the encoder's pixels come."""
-
-    name: str
-    segment: str
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -38,12 +31,21 @@ class Unload:
 
 @dataclass(frozen=True)
 class EncodeImages:
-    """Encode the first `count` images of a slot."""
+    """Encode the images that lie in a slot.
+
+    Args:
+        name: of the encoder.
+        slot: number of the slot.
+        segment: name of the shared memory that is the slot now; the worker attaches it when it is new.
+        shape: (n, 3, h, w) of the pixels in it.
+        outputs: what the forward pass gives.
+    """
 
     name: str
     slot: int
-    count: int
-    patches: bool
+    segment: str
+    shape: tuple[int, ...]
+    outputs: Outputs
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,20 @@ class EncodeText:
     prompts: tuple[str, ...]
 
 
-Message = Load | Attach | Unload | EncodeImages | EncodeText
+Message = Load | Unload | EncodeImages | EncodeText
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What warming up measured."""
+    """What a pass took while the encoder was warmed up.
 
-    kind: str
-    n: int
+    Args:
+        outputs: of the pass; None for prompts.
+        cost: pixels or prompts.
+    """
+
+    outputs: Outputs | None
+    cost: int
     seconds: float
 
 
@@ -71,7 +78,7 @@ class Loaded:
     """An encoder stands ready.
 
     Args:
-        max_batch: images in a batch that it was warmed up for.
+        max_batch: images of the encoder's own size in a batch that it was warmed up for.
     """
 
     info: EncoderInfo
@@ -99,9 +106,14 @@ class EncodedText:
 
 @dataclass(frozen=True)
 class ErrorReply:
-    """The exception with which a job ended; its traceback stays in the worker."""
+    """The exception with which a job ended."""
 
     error: VlmOodError
+
+    @classmethod
+    def of(cls, error: BaseException) -> "ErrorReply":
+        """A copy without traceback and causes, which would keep the job's memory in use."""
+        return cls(copy(known_error(error)))
 
 
 def known_error(error: BaseException) -> VlmOodError:

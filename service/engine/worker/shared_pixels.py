@@ -1,4 +1,4 @@
-"""Pixels on their way to a worker process: slots of one batch each in memory that both sides map."""
+"""Pixels on their way to a worker process: memory that both sides map, one batch at a time."""
 
 from collections.abc import Sequence
 from multiprocessing.shared_memory import SharedMemory
@@ -8,50 +8,52 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-Shape = tuple[int, ...]
-
 
 class SharedPixels:
-    """An array (slots, capacity, 3, h, w) of uint8.
+    """So many bytes, for whatever images fit.
 
-    The engine creates it, the worker attaches, and then the engine unlinks the name at once: the memory lives as long
-    as somebody maps it, so that no death of either process can leave it behind.
+    The engine creates it, the worker attaches, and then the engine unlinks the name: the memory lives as long as a
+    process maps it, so that no death of either can leave it behind.
     """
 
-    def __init__(self, memory: SharedMemory, shape: Shape) -> None:
-        self.shape = shape
+    def __init__(self, memory: SharedMemory) -> None:
         self._memory = memory
-        self._pixels = np.ndarray(shape, np.uint8, buffer=memory.buf)
+        self._linked = True
 
     @classmethod
-    def create(cls, shape: Shape) -> "SharedPixels":
+    def create(cls, nbytes: int) -> "SharedPixels":
         """New memory, owned by the caller."""
-        return cls(SharedMemory(create=True, size=int(np.prod(shape))), shape)
+        return cls(SharedMemory(create=True, size=nbytes))
 
     @classmethod
-    def attach(cls, name: str, shape: Shape) -> "SharedPixels":
+    def attach(cls, name: str) -> "SharedPixels":
         """The memory of that name."""
-        return cls(SharedMemory(name), shape)
+        return cls(SharedMemory(name))
 
     @property
     def name(self) -> str:
         """Under which another process finds it, until `unlink`."""
         return self._memory.name
 
-    def write(self, slot: int, images: Sequence[UInt8[Tensor, "3 h w"]]) -> None:
-        """Put a batch into a slot."""
-        for row, image in enumerate(images):
-            self._pixels[slot, row] = image.numpy()
+    @property
+    def nbytes(self) -> int:
+        """How much it holds; the system rounds up what was asked for."""
+        return self._memory.size
 
-    def read(self, slot: int, count: int) -> UInt8[Tensor, "n 3 h w"]:
-        """The first images of a slot, not copied."""
-        return torch.from_numpy(self._pixels[slot, :count])
+    def write(self, images: Sequence[UInt8[Tensor, "3 h w"]]) -> None:
+        """Put a batch of images of one size at the beginning."""
+        torch.stack(list(images), out=self.read((len(images), *images[0].shape)))
+
+    def read(self, shape: tuple[int, ...]) -> UInt8[Tensor, "n 3 h w"]:
+        """The batch of that shape, not copied."""
+        return torch.from_numpy(np.ndarray(shape, np.uint8, buffer=self._memory.buf))
 
     def unlink(self) -> None:
-        """Free the name."""
-        self._memory.unlink()
+        """Free the name, once."""
+        if self._linked:
+            self._linked = False
+            self._memory.unlink()
 
     def close(self) -> None:
-        """Unmap it."""
-        del self._pixels
+        """Unmap it; no tensor of `read` may be left."""
         self._memory.close()

@@ -64,7 +64,9 @@ class Gate:
 
 
 class GatedEncoder(FakeEncoder):
-    """Goes through a gate with each batch, and chokes on the poisonous colour."""
+    """Goes through a gate with each batch, takes images of any size, and fails at the poisonous colour."""
+
+    capabilities = frozenset({"patches", "sizes"})
 
     def __init__(self, gate: Gate, name: str = "fake") -> None:
         super().__init__(name=name)
@@ -91,7 +93,9 @@ class GatedEncoder(FakeEncoder):
 
 
 class MortalEncoder(FakeEncoder):
-    """Its process dies or hangs at the sight of a colour, as often as the file says."""
+    """Takes images of any size; its process dies or hangs at the sight of a colour, as often as the file says."""
+
+    capabilities = frozenset({"patches", "sizes"})
 
     def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
         lives = Path(os.environ["VLM_OOD_TEST_LIVES"])

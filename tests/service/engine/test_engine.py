@@ -1,11 +1,13 @@
 """The engine end to end, on an encoder whose batches can be held open."""
 
 import asyncio
+import io
 from collections.abc import Sequence
 from threading import Event
 
 import pytest
 import torch
+from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from service.engine import DeadlineExceeded, Draining, EncodedImage, LocalEngine, NotReady, QueueFull, Timings
@@ -13,6 +15,7 @@ from tests.fakes import FakeEncoder
 from tests.service.engine.conftest import Start
 from tests.service.engine.stand_ins import PATIENCE_S, POISON, Gate, GatedEncoder, picture, settings_with, shades
 from vlm_ood.encoders.device import Precision
+from vlm_ood.encoders.outputs import PATCHES, Outputs
 from vlm_ood.errors import CapabilityError, CheckpointError, EncoderError, ImageError, InputError, UnknownNameError
 from vlm_ood.images import load_image
 from vlm_ood.io.cache import DiskCache
@@ -57,7 +60,7 @@ async def hold(engine: LocalEngine, gate: Gate) -> tuple[Answers, Answers]:
 async def test_features_are_those_of_the_bare_encoder(gate: Gate, start: Start) -> None:
     engine = await start(settings_with(gate))
     contents = [picture(colour) for colour in ("red", "green", "blue")]
-    answers = await engine.encode_images("fake", contents, patches=True)
+    answers = await engine.encode_images("fake", contents, outputs=PATCHES)
     expected = FakeEncoder().encode_images([load_image(content) for content in contents], patches=True)
     for row, answer in enumerate(answers):
         assert isinstance(answer, ImageFeatures)
@@ -79,6 +82,34 @@ async def test_an_image_alone_and_in_a_batch_has_the_same_features(gate: Gate, s
     await asyncio.gather(*held)
     assert gate.batches == [1, 1, 4]
     torch.testing.assert_close(pooled(together[0]), pooled(alone), rtol=0, atol=1e-6)
+
+
+async def test_images_of_another_size_have_batches_of_their_own_and_larger_ones_smaller_batches(
+    gate: Gate, start: Start
+) -> None:
+    engine = await start(settings_with(gate))
+    held = await hold(engine, gate)
+    requests = [
+        asyncio.create_task(engine.encode_images("fake", shades(4), outputs=Outputs(size=size)))
+        for size in (None, (16, 8), (8, 8), (64, 64))
+    ]
+    await waiting(engine, 16)
+    gate.open()
+    await asyncio.gather(*held, *requests)
+    assert sorted(gate.batches[2:]) == [1, 1, 1, 1, 2, 2, 4, 4]
+
+
+async def test_features_of_another_size_are_the_encoders_at_that_size(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, image_cache_bytes=2**20))
+    file = io.BytesIO()
+    Image.effect_mandelbrot((40, 30), (-2, -1.5, 1, 1.5), 50).save(file, "PNG")
+    answers = []
+    for size in (None, (4, 6)):
+        (answer,) = await engine.encode_images("fake", [file.getvalue()], outputs=Outputs(size=size))
+        expected = GatedEncoder(gate).encode_images([load_image(file.getvalue())], Outputs(size=size))
+        torch.testing.assert_close(pooled(answer), expected.pooled)
+        answers.append(pooled(answer))
+    assert not torch.allclose(answers[0], answers[1])
 
 
 async def test_what_came_while_the_worker_was_busy_shares_the_next_batch(gate: Gate, start: Start) -> None:
@@ -158,7 +189,7 @@ async def test_who_leaves_is_not_served(gate: Gate, start: Start) -> None:
     assert engine.queue_state().items == 0
 
 
-async def test_a_full_queue_refuses_at_the_door_and_says_when_to_come_back(gate: Gate, start: Start) -> None:
+async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(gate: Gate, start: Start) -> None:
     engine = await start(settings_with(gate, max_queue_items=4))
     held = await hold(engine, gate)
     with pytest.raises(QueueFull) as refusal:
@@ -229,7 +260,7 @@ async def test_the_same_file_is_encoded_once(gate: Gate, start: Start) -> None:
     assert gate.batches == [1]
     assert torch.equal(pooled(first[0]), pooled(second[0]))
     assert timings == Timings()
-    await engine.encode_images("fake", [picture("red")], patches=True)
+    await engine.encode_images("fake", [picture("red")], outputs=PATCHES)
     assert gate.batches == [1, 1]
 
 
@@ -405,10 +436,10 @@ async def test_what_is_not_offered_is_not_loaded(gate: Gate, start: Start) -> No
 async def test_an_encoder_that_gives_no_patches_says_so(
     gate: Gate, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FakeEncoder, "capabilities", frozenset())
+    monkeypatch.setattr(GatedEncoder, "capabilities", frozenset())
     engine = await start(settings_with(gate))
     with pytest.raises(CapabilityError, match="patches"):
-        await engine.encode_images("fake", shades(1), patches=True)
+        await engine.encode_images("fake", shades(1), outputs=PATCHES)
 
 
 async def test_images_are_counted_by_outcome(gate: Gate) -> None:

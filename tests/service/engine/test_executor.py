@@ -4,7 +4,7 @@ import torch
 from service.engine.worker.executor import Executor
 from tests.fakes import GRID, SIDE
 from tests.service.engine.stand_ins import Gate, GatedEncoder
-from vlm_ood.encoders.outputs import PATCHES
+from vlm_ood.encoders.outputs import PATCHES, POOLED
 
 
 def executor(gate: Gate, device: str = "cpu") -> Executor:
@@ -14,10 +14,10 @@ def executor(gate: Gate, device: str = "cpu") -> Executor:
 def test_warming_up_runs_every_batch_size_twice(gate: Gate) -> None:
     loaded = executor(gate).load("fake", 6)
     assert gate.batches[:8] == [1, 1, 2, 2, 4, 4, 6, 6]
-    assert [(timing.kind, timing.n) for timing in loaded.timings] == [
-        *(("images", n) for n in (1, 2, 4, 6)),
-        *(("patches", n) for n in (1, 6)),
-        *(("text", n) for n in (1, 16)),
+    assert [(timing.outputs, timing.cost) for timing in loaded.timings] == [
+        *((POOLED, n * SIDE * SIDE) for n in (1, 2, 4, 6)),
+        *((PATCHES, n * SIDE * SIDE) for n in (1, 6)),
+        *((None, n) for n in (1, 16)),
     ]
     assert loaded.max_batch == 6
 
@@ -34,7 +34,7 @@ def test_features_are_those_of_the_encoder(gate: Gate) -> None:
     worker = executor(gate)
     worker.load("fake", None)
     pixels = torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8)
-    encoded = worker.encode_images("fake", pixels, True)
+    encoded = worker.encode_images("fake", pixels, PATCHES)
     expected = GatedEncoder(gate).encode_pixels(pixels, PATCHES)
     assert torch.equal(torch.from_numpy(encoded.pooled), expected.pooled)
     assert encoded.patches is not None

@@ -2,7 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.schedule.latency import LatencyModel
+from service.engine.schedule.items import BatchKey
+from service.engine.schedule.latency import LatencyBook, LatencyModel
+from vlm_ood.encoders.outputs import PATCHES, POOLED, Outputs
 
 
 def test_a_line_is_found_again() -> None:
@@ -38,3 +40,13 @@ def test_coefficients_are_never_negative(seen: list[tuple[int, float]]) -> None:
         model.observe(n, seconds)
     assert min(model.coefficients()) >= 0
     assert model.predict(1, batch=1) > 0
+
+
+def test_work_that_was_never_seen_is_predicted_as_pooled_features_of_its_encoder() -> None:
+    book = LatencyBook()
+    book.model("fake", POOLED).observe(4, 0.4)
+    book.model("fake", PATCHES).observe(4, 0.8)
+    book.model("fake", None).observe(4, 1.6)
+    asked = [POOLED, PATCHES, Outputs(size=(16, 16)), None]
+    assert [book.predict_s(BatchKey("fake", outputs, 4), 4) for outputs in asked] == pytest.approx([0.4, 0.8, 0.4, 1.6])
+    assert book.predict_s(BatchKey("other", PATCHES, 4), 4) == 0.0

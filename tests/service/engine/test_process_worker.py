@@ -11,10 +11,11 @@ import pytest_asyncio
 import torch
 
 from service.engine import EngineSettings, LocalEngine, NotReady, WorkerLost
-from service.engine.worker.process import ProcessWorker
-from service.engine.worker.shared_pixels import Shape, SharedPixels
+from service.engine.worker.process import SLOTS, ProcessWorker
+from service.engine.worker.shared_pixels import SharedPixels
 from tests.fakes import FakeEncoder
 from tests.service.engine.stand_ins import DEADLY, PARALYSING, PATIENCE_S, load_mortal, picture, shades
+from vlm_ood.encoders.outputs import PATCHES, Outputs
 from vlm_ood.images import load_image
 from vlm_ood.types import ImageFeatures
 
@@ -46,8 +47,8 @@ def segments(patched: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     create = SharedPixels.create
 
-    def record(shape: Shape) -> SharedPixels:
-        pixels = create(shape)
+    def record(nbytes: int) -> SharedPixels:
+        pixels = create(nbytes)
         names.append(pixels.name)
         return pixels
 
@@ -89,7 +90,7 @@ async def test_features_come_back_from_the_process_and_signals_do_not_end_it(eng
     assert pid is not None
     os.kill(pid, signal.SIGTERM)
     os.kill(pid, signal.SIGINT)
-    answers = await engine.encode_images("fake", [picture("red"), b"no picture", picture("blue")], patches=True)
+    answers = await engine.encode_images("fake", [picture("red"), b"no picture", picture("blue")], outputs=PATCHES)
     expected = FakeEncoder().encode_images([load_image(picture(colour)) for colour in ("red", "blue")], patches=True)
     for answer, row in ((answers[0], 0), (answers[2], 1)):
         assert isinstance(answer, ImageFeatures)
@@ -102,15 +103,13 @@ async def test_features_come_back_from_the_process_and_signals_do_not_end_it(eng
     assert worker_of(engine).pid == pid
 
 
-async def test_a_worker_killed_in_a_batch_is_replaced_and_the_batch_is_done(
-    engine: LocalEngine, dies: Lives, segments: list[str]
-) -> None:
-    before = len(segments)
+async def test_a_worker_killed_in_a_batch_is_replaced_and_the_batch_is_done(engine: LocalEngine, dies: Lives) -> None:
+    before = worker_of(engine).pid
     dies(1)
     answers = await engine.encode_images("fake", [*shades(3), picture(DEADLY)])
     assert all(isinstance(answer, ImageFeatures) for answer in answers)
     await engine.probe()
-    assert len(segments) == before + 1
+    assert worker_of(engine).pid != before
 
 
 async def test_without_a_worker_nothing_is_ready_until_the_next_one_is(engine: LocalEngine) -> None:
@@ -139,3 +138,20 @@ async def test_a_worker_that_hangs_is_killed(engine: LocalEngine, dies: Lives) -
     dies(1)
     (answer,) = await engine.encode_images("fake", [picture(PARALYSING)])
     assert isinstance(answer, ImageFeatures)
+
+
+async def test_a_picture_that_is_larger_than_the_shared_memory_gets_more_of_it(
+    engine: LocalEngine, segments: list[str]
+) -> None:
+    await engine.encode_images("fake", [picture("red")])
+    for side in (64, 128):
+        before = len(segments)
+        larger = Outputs(patches=True, size=(side, side))
+        for _ in range(3):
+            (answer,) = await engine.encode_images("fake", [picture("red")], outputs=larger)
+            assert isinstance(answer, ImageFeatures)
+        assert 1 <= len(segments) - before <= SLOTS
+    before = len(segments)
+    answers = await engine.encode_images("fake", shades(40))
+    assert all(isinstance(answer, ImageFeatures) for answer in answers)
+    assert len(segments) - before <= 1, "what is large enough is used again"

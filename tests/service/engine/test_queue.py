@@ -7,9 +7,10 @@ from service.engine import DeadlineExceeded
 from service.engine.schedule.items import AnyItem, Batch, BatchKey
 from service.engine.schedule.queue import LEAD_S, FairQueue
 from tests.service.engine.stand_ins import item
+from vlm_ood.encoders.outputs import PATCHES, POOLED
 
-KEY = BatchKey("fake", "images", 4)
-OTHER = BatchKey("other", "images", 4)
+KEY = BatchKey("fake", POOLED, 4)
+OTHER = BatchKey("other", POOLED, 4)
 
 
 def fill(queue: FairQueue, *items: AnyItem) -> None:
@@ -51,7 +52,7 @@ async def test_encoders_take_turns() -> None:
 
 async def test_only_one_key_shares_a_batch() -> None:
     queue = FairQueue()
-    fill(queue, item("a", KEY), item("b", BatchKey("fake", "patches", 4)), item("c", KEY))
+    fill(queue, item("a", KEY), item("b", BatchKey("fake", PATCHES, 4)), item("c", KEY))
     assert [len((await queue.take()).items) for _ in range(2)] == [2, 1]
 
 

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
 from vlm_ood.encoders.outputs import POOLED, Outputs
-from vlm_ood.text.templates import Templates
-from vlm_ood.types import TextBank
 
 
 class Engine(Protocol):
@@ -68,22 +66,6 @@ class Engine(Protocol):
             UnknownNameError, CapabilityError, InputError: for the request as a whole.
             QueueFull, Draining: come back after `retry_after_s`.
             DeadlineExceeded, WorkerLost: it was tried.
-        """
-
-    async def text_bank(
-        self,
-        encoder: str,
-        names: Sequence[str],
-        templates: Templates | Sequence[str] | str,
-        *,
-        deadline_s: float | None = None,
-    ) -> TextBank:
-        """As `vlm_ood.text_bank`.
-
-        Raises:
-            UnknownNameError, ClassNamesError, TemplateError: for the request as a whole.
-            QueueFull, Draining: come back after `retry_after_s`.
-            DeadlineExceeded, WorkerLost: it was tried; prompts that were encoded are kept.
         """
 
     async def encode_text(

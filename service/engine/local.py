@@ -25,8 +25,6 @@ from service.engine.settings import EngineSettings, cores
 from service.engine.text import TextSide
 from service.engine.worker.decode import DecodePool
 from vlm_ood.encoders.outputs import POOLED, Outputs
-from vlm_ood.text.templates import Templates
-from vlm_ood.types import TextBank
 
 
 class LocalEngine:
@@ -99,18 +97,6 @@ class LocalEngine:
                 deadline=deadline,
                 timings=timings or Timings(),
             )
-
-    async def text_bank(
-        self,
-        encoder: str,
-        names: Sequence[str],
-        templates: Templates | Sequence[str] | str,
-        *,
-        deadline_s: float | None = None,
-    ) -> TextBank:
-        deadline = self._deadline(deadline_s)
-        async with self._lease(encoder, deadline) as info:
-            return await self._text.bank(info, names, templates, deadline)
 
     async def encode_text(
         self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from service.engine import EncoderInfo, EngineError, QueueState, Timings
 from tests.fakes import GRID, FakeEncoder
-from vlm_ood import text_bank
 from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.errors import ImageError, UnknownNameError, VlmOodError
 from vlm_ood.images import ImageLimits, load_image
-from vlm_ood.text.templates import Templates
-from vlm_ood.types import ImageFeatures, TextBank
+from vlm_ood.types import ImageFeatures
 
 LIMITS = ImageLimits(max_bytes=2**20, max_pixels=1_000_000)
 
@@ -80,17 +78,6 @@ class FakeEngine:
         if timings is not None:
             timings.include(0.001, 0.002, 0.003)
         return [self._encoded(encoder, content, outputs) for content in contents]
-
-    async def text_bank(
-        self,
-        encoder: str,
-        names: Sequence[str],
-        templates: Templates | Sequence[str] | str,
-        *,
-        deadline_s: float | None = None,
-    ) -> TextBank:
-        self._fail()
-        return text_bank(self.encoders[encoder], names, templates=templates)
 
     async def encode_text(
         self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None

@@ -18,8 +18,6 @@ from vlm_ood.encoders.device import Precision
 from vlm_ood.encoders.outputs import PATCHES, Outputs
 from vlm_ood.errors import CapabilityError, CheckpointError, EncoderError, ImageError, InputError, UnknownNameError
 from vlm_ood.images import load_image
-from vlm_ood.io.cache import DiskCache
-from vlm_ood.text.bank import text_bank
 from vlm_ood.types import ImageFeatures
 
 Answers = asyncio.Task[list[EncodedImage]]
@@ -280,35 +278,14 @@ async def test_timings_name_the_stages(gate: Gate, start: Start) -> None:
     assert min(timings.queue_s, timings.decode_s, timings.encode_s) > 0
 
 
-async def test_a_bank_is_the_librarys_with_the_same_digest(
-    gate: Gate, start: Start, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_prompts_seen_before_are_not_encoded_again(gate: Gate, start: Start) -> None:
     engine = await start(settings_with(gate))
-    names, templates = [" red", "green", "blue sky"], ["a photo of a {}.", "the {}."]
-    bank = await engine.text_bank("fake", names, templates)
-    library = text_bank(FakeEncoder(), names, templates=templates, cache=DiskCache(tmp_path_factory.mktemp("banks")))
-    assert (bank.names, bank.digest) == (library.names, library.digest)
-    torch.testing.assert_close(bank.embeddings, library.embeddings)
-
-
-async def test_names_seen_before_cost_no_text_encoding(gate: Gate, start: Start) -> None:
-    engine = await start(settings_with(gate))
-    template = ["seen {} before."]
-    await engine.text_bank("fake", ["one", "two"], template)
+    await engine.encode_text("fake", ["one", "two"])
     gate.prompts.clear()
-    await engine.text_bank("fake", ["one", "two"], template)
-    await engine.text_bank("fake", ["two", "one"], template)
+    await engine.encode_text("fake", ["two", "one", "two"], normalise=False)
     assert gate.prompts == []
-    await engine.text_bank("fake", ["one", "three"], template)
+    await engine.encode_text("fake", ["one", "three"])
     assert gate.prompts == [1]
-
-
-async def test_a_bank_asked_for_twice_at_once_is_built_once(gate: Gate, start: Start) -> None:
-    engine = await start(settings_with(gate))
-    gate.prompts.clear()
-    banks = await asyncio.gather(*(engine.text_bank("fake", ["x", "y"], ["once {}"]) for _ in range(3)))
-    assert gate.prompts == [2]
-    assert len({bank.digest for bank in banks}) == 1
 
 
 async def test_prompts_are_encoded_in_order_and_at_either_length(gate: Gate, start: Start) -> None:
@@ -426,7 +403,7 @@ async def test_what_is_not_offered_is_not_loaded(gate: Gate, start: Start) -> No
     engine = await start(settings_with(gate))
     for call in (
         engine.encode_images("os.system", shades(1)),
-        engine.text_bank("os.system", ["x"], "single"),
+        engine.encode_text("os.system", ["x"]),
         engine.encoder("os.system"),
     ):
         with pytest.raises(UnknownNameError):

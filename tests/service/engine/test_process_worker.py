@@ -98,8 +98,8 @@ async def test_features_come_back_from_the_process_and_signals_do_not_end_it(eng
         assert expected.patches is not None
         torch.testing.assert_close(answer.pooled[0], expected.pooled[row])
         torch.testing.assert_close(answer.patches[0], expected.patches[row])
-    bank = await engine.text_bank("fake", ["red", "green"], ["process {}"])
-    assert bank.embeddings.shape == (2, 16)
+    vectors = await engine.encode_text("fake", ["red process", "green"])
+    torch.testing.assert_close(vectors, FakeEncoder().encode_text(["red process", "green"]))
     assert worker_of(engine).pid == pid
 
 

@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format serve clean
+.PHONY: help install demo test check format docs serve clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ check: $(VENV)/.dev ## format, lint, types, spelling
 format: $(VENV)/.dev ## format the code and mend what lint can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev ## write the README's table of methods from the classes
+	@$(BIN)/python docs/method_table.py
 
 serve: $(VENV)/.demo ## start the server on this machine
 	@$(BIN)/vlm-ood serve

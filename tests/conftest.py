@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.plugins import NearestNeighbours
+from tests.plugins import KthNeighbour
 from vlm_ood.detectors import registry
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +28,8 @@ def _same_random_state() -> Iterator[None]:
 @pytest.fixture
 def knn(monkeypatch: pytest.MonkeyPatch) -> str:
     """A method that needs labelled images, registered for one test; its name."""
-    monkeypatch.setitem(registry._classes, NearestNeighbours.name, NearestNeighbours)
-    return NearestNeighbours.name
+    monkeypatch.setitem(registry._classes, KthNeighbour.name, KthNeighbour)
+    return KthNeighbour.name
 
 
 @pytest.fixture(scope="session")

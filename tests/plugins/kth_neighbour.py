@@ -1,4 +1,4 @@
-"""k nearest neighbours: how far is the image from the labelled images?
+"""k-th nearest neighbour: how far is the image from the labelled images?
 
 Paper: Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022, arXiv 2204.06507: minus the
 k-th largest cosine to the training images is a distance; their k is our `k`.
@@ -21,9 +21,9 @@ def kth_nearest(cosine: Float[Tensor, "n s"], k: int) -> Float[Tensor, " n"]:
     return -cosine.topk(k, dim=-1).values[:, -1]
 
 
-@register("knn_plugin")
+@register("kth_neighbour")
 @dataclass(frozen=True)
-class NearestNeighbours(Detector[Float[Tensor, "s d"]]):
+class KthNeighbour(Detector[Float[Tensor, "s d"]]):
     """Distance to the k-th nearest labelled image.
 
     Args:

@@ -19,6 +19,7 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.filterwarnings("ignore::vlm_ood.errors.CalibrationWarning")  # three images, as the README says itself
 def test_the_python_of_the_readme_runs() -> None:
     data = pytest.importorskip("skimage.data", reason="scikit-image's sample photographs are not installed")
     images = [Image.fromarray(array[..., :3]) for array in (data.chelsea(), data.coffee(), data.rocket())]

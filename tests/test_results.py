@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import vlm_ood as vo
+from vlm_ood.calibration import Calibration
 from vlm_ood.errors import TaskError
 from vlm_ood.results import judge
 
@@ -22,15 +23,27 @@ def test_without_a_calibration_there_is_no_decision_and_a_reason() -> None:
 
 def test_a_threshold_decides_and_equal_scores_belong() -> None:
     fitted = vo.create_detector("max_cosine").fit(vo.Task(classes=CLASSES))
-    calibration = vo.calibrate([-0.9, -0.8], keep=0.9, digest=fitted.digest)
+    calibration = Calibration.of([-0.9, -0.8], keep=0.9, digest=fitted.digest)
     answers = judge(fitted, ["a", "b", "c"], IMAGES, calibration=calibration)
     assert [answer.decision for answer in answers] == ["in", "in", "out"]  # -1, -0.8, -0.707 against -0.8
     assert [answer.p_value for answer in answers] == pytest.approx([1.0, 2 / 3, 1 / 3])
     assert "above the threshold -0.8" in answers[2].reason
 
 
+def test_the_answer_is_that_of_the_calibration_to_the_last_bit() -> None:
+    """A score that rounding puts above its own threshold is in, as `is_ood` has it."""
+    fitted = vo.create_detector("max_cosine").fit(vo.Task(classes=CLASSES))
+    scores = fitted.score(IMAGES).double()
+    calibration = Calibration.of(torch.cat([scores, scores - 1e-7]), keep=0.99, digest=fitted.digest)
+    nudged = Calibration(calibration.scores - 1e-7, 0.99, "empirical", fitted.digest, calibration.tolerance)
+    for each in (calibration, nudged):
+        answers = judge(fitted, ["a", "b", "c"], IMAGES, calibration=each)
+        assert [answer.decision == "out" for answer in answers] == each.is_ood(scores).tolist() == [False] * 3
+    assert (scores > nudged.threshold).any()
+
+
 def test_a_calibration_of_another_detector_is_refused() -> None:
-    calibration = vo.calibrate([0.1, 0.2], digest="another")
+    calibration = Calibration.of([0.1, 0.2], digest="another")
     fitted = vo.create_detector("mcm").fit(vo.Task(classes=CLASSES))
     with pytest.raises(TaskError, match="calibrate again"):
         judge(fitted, ["a", "b", "c"], IMAGES, calibration=calibration)

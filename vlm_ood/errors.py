@@ -118,3 +118,7 @@ class ServerError(VlmOodError):
         code = "" if self.status is None else f"{self.status} "
         request = f" (request {self.request_id})" if self.request_id else ""
         return f"server: {code}{self.title}: {self.detail}{request}"
+
+
+class CalibrationWarning(UserWarning):
+    """A calibration of so few images that it guarantees nothing for new ones; the message says how many it takes."""

@@ -1,4 +1,4 @@
-"""From scores to answers: does this image belong, how sure is that, and what is it nearest to?"""
+"""From scores to answers per image: a decision with its reason, a p-value, and the nearest names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from vlm_ood.types import ImageFeatures
 
 Decision = Literal["in", "out"]
 
-UNCALIBRATED = "no calibration: a threshold needs scores of images that belong"
+UNCALIBRATED = "no calibration: a threshold needs scores of ID images"
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class ImageResult:
         score: higher is more OOD; None when the image failed.
         decision: "in" or "out" of the distribution; None without a calibration or a rule of the method's own.
         reason: one sentence: why this decision, or why there is none.
-        threshold: the score above which an image is out; None without a calibration.
-        p_value: conformal, in (0, 1]: the share of calibration images at least as odd; None without a calibration.
+        threshold: the score above which, by more than the calibration's tolerance, an image is out; None without a
+            calibration.
+        p_value: conformal, in (0, 1]: the share of ID images that score at least as high; None without a calibration.
         classes: the nearest classes, best first.
-        negatives: the negative words that pulled the image out, strongest first; empty for methods without them.
+        negatives: the negative words that raised the score, strongest first; empty for methods without them.
         error: why the image could not be scored; then everything else is empty.
     """
 
@@ -57,31 +58,33 @@ def judge(
     top: int = 3,
     scale: float = 100.0,
 ) -> list[ImageResult]:
-    """One answer an image, in order.
+    """One answer per image, in order.
+
+    A calibration decides where there is one; else the method's own rule, where it has one; else there is no decision.
 
     Args:
         fitted: the detector.
-        names: of the images.
-        images: their features.
-        calibration: of this very detector.
+        names: (n,) what identifies each image.
+        images: (n, d) features.
+        calibration: of this very detector; None for none.
         top: how many classes and negatives to name.
         scale: what multiplies cosines before the softmax over classes; the encoder's own.
 
     Raises:
-        TaskError: a calibration that belongs to another detector.
+        TaskError: a calibration that was made for another detector.
     """
     if not len(images):
         return []
     if calibration is not None:
         calibration.check(fitted.digest)
     scores = fitted.score(images).tolist()
-    own_rule = fitted.decide(images)
+    outside = fitted.decide(images) if calibration is None else calibration.is_ood(scores)
     classes = fitted.nearest(images, top, scale)
     negatives = fitted.pulled_out_by(images, top)
     p_values = calibration.p_values(scores).tolist() if calibration else [None] * len(images)
     results = []
     for row, (name, score) in enumerate(zip(names, scores, strict=True)):
-        decision, reason = _decide(score, calibration, None if own_rule is None else bool(own_rule[row]))
+        decision, reason = _decide(score, calibration, None if outside is None else bool(outside[row]))
         results.append(
             ImageResult(
                 image=name,
@@ -97,11 +100,16 @@ def judge(
     return results
 
 
-def _decide(score: float, calibration: Calibration | None, own_rule: bool | None) -> tuple[Decision | None, str]:
+def by_threshold(score: float, threshold: float, outside: bool, whose: str = "") -> tuple[Decision, str]:
+    """The decision and its reason where a threshold decides; `whose` is added to the reason."""
+    side = "above" if outside else "not above"
+    return ("out" if outside else "in"), f"score {score:.4g} is {side} the threshold {threshold:.4g}{whose}"
+
+
+def _decide(score: float, calibration: Calibration | None, outside: bool | None) -> tuple[Decision | None, str]:
+    """The decision and its reason; `outside` is None without a calibration or a rule of the method's own."""
+    if outside is None:
+        return None, UNCALIBRATED
     if calibration is not None:
-        out = score > calibration.threshold
-        side = "above" if out else "at most"
-        return ("out" if out else "in"), f"score {score:.4g} is {side} the threshold {calibration.threshold:.4g}"
-    if own_rule is not None:
-        return ("out" if own_rule else "in"), "by the method's own threshold-free rule"
-    return None, UNCALIBRATED
+        return by_threshold(score, calibration.threshold, outside)
+    return ("out" if outside else "in"), "by the method's own threshold-free rule"

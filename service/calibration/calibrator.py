@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from service.calibration.records import CalibrationOptions
-from service.calibration.rows import CalibrationRow
 from service.detectors.maker import Prepared
 from service.detectors.rows import DetectorRow
 from service.detectors.store import DetectorStore, NewCalibration
@@ -16,7 +15,7 @@ from service.engine import Timings
 from service.http.body import Upload
 from service.scoring.scorer import Encoded, Scorer
 from service.threads import in_thread
-from vlm_ood.calibration import Calibration, calibrate
+from vlm_ood.calibration import Calibration
 from vlm_ood.errors import ImageError
 
 
@@ -36,8 +35,8 @@ class Calibrator:
 
     async def make(
         self, row: DetectorRow, prepared: Prepared, uploads: Sequence[Upload], options: CalibrationOptions
-    ) -> tuple[CalibrationRow, Encoded]:
-        """A new calibration of the detector, in the place of the old one.
+    ) -> tuple[Calibration, Encoded]:
+        """A new calibration of the detector, stored in the place of the old one; and the images it was made of.
 
         Raises:
             ImageError: no image could be used.
@@ -50,7 +49,8 @@ class Calibrator:
         before = await self.read(row) if options.append else None
         calibration = await in_thread(self.threads, lambda: _calibrated(prepared, encoded, options, before))
         new = NewCalibration(calibration.to_bytes(), options.keep, calibration.threshold, calibration.n)
-        return await self.store.calibrate(row, new), encoded
+        await self.store.calibrate(row, new)
+        return calibration, encoded
 
     async def read(self, row: DetectorRow) -> Calibration | None:
         """The calibration of the detector, if it has one.
@@ -73,4 +73,4 @@ def _calibrated(
     if before is not None:
         before.check(prepared.fitted.digest)
         scores = np.concatenate([before.scores, scores])
-    return calibrate(scores, options.keep, prepared.fitted.digest, rule=options.rule)
+    return Calibration.of(scores, options.keep, prepared.fitted.digest, rule=options.rule)

@@ -26,8 +26,12 @@ class CalibrationOptions(Asked):
         float, Ge(0.5), Le(0.9999), Field(description="Share of the images that belong that are to be accepted.")
     ] = 0.95
     rule: Annotated[
-        Literal["empirical", "conformal"], Field(description="conformal: with the finite-sample guarantee.")
-    ] = "empirical"
+        Literal["auto", "empirical", "conformal"],
+        Field(
+            description="conformal: with the finite-sample guarantee; empirical: of these very images; auto: conformal "
+            "where there are enough images, else empirical with a note."
+        ),
+    ] = "auto"
     append: Annotated[bool, Field(description="Add to the images given before; else replace them.")] = False
 
 
@@ -40,6 +44,13 @@ class CalibrationAnswer(Answered):
 
     detector: str
     keep: float
+    rule: Annotated[Literal["empirical", "conformal"], Field(description="That gave the threshold.")]
     threshold: float
+    tolerance: Annotated[
+        float, Field(description="An image is out when its score is above the threshold by more than this.")
+    ]
     images: Annotated[int, Field(description="How many images the threshold rests on.")]
+    note: Annotated[
+        str | None, Field(description="What to know before relying on it: how many images a guarantee needs.")
+    ]
     failed: Annotated[list[ImageAnswer], Field(description="Images that could not be used.")] = []  # noqa: RUF012

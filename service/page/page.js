@@ -9,7 +9,7 @@ import { counted, number, percent, Results } from "/page/results.js";
 const byId = (id) => document.getElementById(id);
 const pictures = new Pictures();
 const results = new Results();
-let calibrated = null; // {id, content, threshold, images, keep}: of the detector last calibrated
+let calibrated = null; // {id, content, threshold, tolerance, images, keep}: of the detector last calibrated
 let refused = null; // what to do again once there is a key
 let running = null; // the AbortController of the work in progress
 
@@ -74,7 +74,7 @@ async function scoreAll(signal) {
   const [path, fields] = known ? [`/v1/detectors/${known.id}/score`, {}] : ["/v1/score", asked];
   const answers = await score(path, files, { ...fields, top: 3 }, progress("Scored", files.length, signal));
   answers.forEach((answer, row) => (answer.url = urls[row]));
-  results.show(answers, known?.threshold ?? null, origin(known, asked));
+  results.show(answers, known ? known.threshold + known.tolerance : null, origin(known, asked));
   say(`Done: ${counted(answers.length, "image")}.`);
   byId("summary").focus({ preventScroll: true });
   byId("results").scrollIntoView({ behavior: still() ? "auto" : "smooth", block: "start" });
@@ -99,9 +99,10 @@ async function calibrateWith(files, signal) {
   const options = progress("Calibrated with", files.length, signal);
   const { id } = await call("/v1/detectors", { ...options, method: "POST", json: asked });
   calibrated = null;
-  const { threshold, images, failed } = await calibrate(id, files, keep, options);
-  calibrated = { id, threshold, images, keep, content: JSON.stringify(asked) };
-  say(`Calibrated with ${counted(images, "image")}.` + (failed ? ` ${failed} could not be used.` : ""));
+  const { threshold, tolerance, images, note, failed } = await calibrate(id, files, keep, options);
+  calibrated = { id, threshold, tolerance, images, keep, content: JSON.stringify(asked) };
+  const unused = failed ? ` ${failed} could not be used.` : "";
+  say(`Calibrated with ${counted(images, "image")}.${unused}` + (note ? ` Note: ${note}.` : ""));
   tellCalibration();
   if (pictures.files.length) await scoreAll(signal);
 }

@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Depends, Security
 
 from service.calibration.records import CalibrationAnswer, CalibrationJson, CalibrationOptions, CalibrationView
-from service.calibration.rows import CalibrationRow
 from service.calibration.views import calibration_view_of
 from service.errors import NotFoundError
 from service.http.body import Upload
 from service.http.deps import TheCalibrationRequest, TheDetector, TheServices, one_charge, the_caller
 from service.http.openapi import problems, two_bodies
 from service.scoring.scorer import failure
+from vlm_ood.calibration import Calibration, check_rule
 from vlm_ood.errors import VlmOodError
 from vlm_ood.tasks import DetectorSpec
 
@@ -31,8 +31,8 @@ async def calibrate(detector: TheDetector, request: TheCalibrationRequest, servi
     added to them. Nothing is changed when it fails.
     """
     prepared = await services.prepared.get(DetectorSpec.from_plain(detector.spec))
-    row, encoded = await services.calibrator.make(detector, prepared, request.uploads, request.options)
-    return _answer(row, request.uploads, encoded.errors)
+    made, encoded = await services.calibrator.make(detector, prepared, request.uploads, request.options)
+    return _answer(detector.id, made, request.uploads, encoded.errors)
 
 
 @router.get("", summary="Show a calibration", dependencies=[Depends(one_charge)], responses=problems(404))
@@ -52,11 +52,16 @@ async def delete(detector: TheDetector, services: TheServices) -> None:
     await services.detectors.uncalibrate(detector.tenant, detector.id)
 
 
-def _answer(row: CalibrationRow, uploads: list[Upload], errors: dict[int, VlmOodError]) -> CalibrationAnswer:
+def _answer(
+    detector_id: str, made: Calibration, uploads: list[Upload], errors: dict[int, VlmOodError]
+) -> CalibrationAnswer:
     return CalibrationAnswer(
-        detector=row.detector_id,
-        keep=row.keep,
-        threshold=row.threshold,
-        images=row.images,
+        detector=detector_id,
+        keep=made.keep,
+        rule=check_rule(made.rule),
+        threshold=made.threshold,
+        tolerance=made.tolerance,
+        images=made.n,
+        note=made.note or None,
         failed=[failure(index, uploads[index], error) for index, error in sorted(errors.items())],
     )

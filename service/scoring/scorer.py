@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
 import torch
 
 from service.detectors.maker import Prepared
@@ -18,9 +19,9 @@ from service.scoring.answers import ImageAnswer, ItemError, NearestView
 from service.scoring.records import AnswerOptions
 from service.security.fetching import Fetcher
 from service.threads import in_thread
-from vlm_ood.calibration import Calibration
+from vlm_ood.calibration import Calibration, is_above, tolerance_of
 from vlm_ood.errors import VlmOodError
-from vlm_ood.results import ImageResult, judge
+from vlm_ood.results import ImageResult, by_threshold, judge
 from vlm_ood.types import ImageFeatures
 
 FETCHES_AT_ONCE: Final = 8
@@ -139,17 +140,19 @@ def _judged(
             top=options.top,
             scale=prepared.encoder.scale,
         )
-    threshold = options.threshold
-    return results if threshold is None else [_decided_by(threshold, result) for result in results]
+    if options.threshold is None:
+        return results
+    tolerance = tolerance_of([options.threshold]) if calibration is None else calibration.tolerance
+    return [_decided_by(options.threshold, tolerance, result) for result in results]
 
 
-def _decided_by(threshold: float, result: ImageResult) -> ImageResult:
+def _decided_by(threshold: float, tolerance: float, result: ImageResult) -> ImageResult:
     """The result under the caller's own threshold."""
     if result.score is None:
         return result
-    out = result.score > threshold
-    reason = f"score {result.score:.4g} is {'above' if out else 'at most'} the threshold {threshold:.4g} you gave"
-    return replace(result, decision="out" if out else "in", threshold=threshold, reason=reason)
+    outside = bool(is_above(np.array([result.score]), threshold, tolerance)[0])
+    decision, reason = by_threshold(result.score, threshold, outside, " you gave")
+    return replace(result, decision=decision, threshold=threshold, reason=reason)
 
 
 def _answer(row: int, result: ImageResult) -> ImageAnswer:

@@ -86,6 +86,18 @@ def test_a_calibrated_detector_decides(run: Run, photos: Path, tmp_path: Path) -
     assert "calibrate again" in other.err
 
 
+def test_too_few_images_for_the_guarantee_are_warned_about(run: Run, photos: Path, tmp_path: Path) -> None:
+    few = run("calibrate", photos, "-c", "red,blue", "--out", tmp_path / "few.json", "--json")
+    assert (few.status, few.json["rule"]) == (0, "empirical")
+    assert "warning: 3 ID images are too few" in few.err
+    assert "needs 19 images" in few.err
+    enough = run("calibrate", photos, "-c", "red,blue", "--out", tmp_path / "few.json", "--keep", 0.7, "--json")
+    assert enough.json["rule"] == "conformal"
+    assert "warning" not in enough.err
+    assert run("calibrate", photos, "-c", "red,blue", "--out", tmp_path / "no.json", "--rule", "best").status == 2
+    assert not (tmp_path / "no.json").exists()
+
+
 def test_csv_has_a_line_an_image(run: Run, photos: Path) -> None:
     ran = run("score", photos, "-c", "red,blue", "--csv")
     rows = list(csv.DictReader(io.StringIO(ran.out)))

@@ -21,10 +21,10 @@ class World:
     strange: ImageFeatures
 
 
-def make_world(n: int = 64, seed: int = 0) -> World:
-    """A world of n images that belong and n strange ones, each with 2 x 2 patches."""
+def make_world(n: int = 64, seed: int = 0, dim: int = DIM) -> World:
+    """A world of n images that belong and n strange ones, each with 2 x 2 patches, in `dim` dimensions."""
     draw = torch.Generator().manual_seed(seed)
-    axes = torch.linalg.qr(torch.randn(DIM, DIM, generator=draw))[0]
+    axes = torch.linalg.qr(torch.randn(dim, dim, generator=draw))[0]
     classes, other = axes[:CLASSES], axes[CLASSES]
     labels = torch.arange(n) % CLASSES
     shots = torch.arange(CLASSES * SHOTS) % CLASSES
@@ -48,5 +48,5 @@ def _images(centres: Float[Tensor, "n d"], background: Float[Tensor, " d"], draw
 
 
 def _near(centres: Float[Tensor, "*n d"], spread: float, draw: torch.Generator) -> Float[Tensor, "*n d"]:
-    noise = torch.randn(centres.shape, generator=draw) / DIM**0.5
+    noise = torch.randn(centres.shape, generator=draw) / centres.shape[-1] ** 0.5
     return functional.normalize(functional.normalize(centres, dim=-1) + spread * noise, dim=-1)

@@ -82,6 +82,32 @@ def test_a_calibrated_detector_decides_and_gives_p_values(client: TestClient) ->
     assert "Server-Timing" in answer.headers
 
 
+def test_a_calibration_says_its_rule_and_how_many_images_a_guarantee_needs(client: TestClient) -> None:
+    detector = create(client)
+    enough = calibrate(client, detector)
+    assert (enough["rule"], enough["note"]) == ("conformal", None)
+    few = calibrate(client, detector, keep="0.95")
+    assert few["rule"] == "empirical"
+    assert "10 ID images are too few" in str(few["note"])
+    assert "needs 19 images" in str(few["note"])
+    assert calibrate(client, detector, rule="empirical")["rule"] == "empirical"
+
+
+def test_a_threshold_equal_to_the_score_lets_the_image_in_whatever_its_batch(client: TestClient) -> None:
+    """The caller's own threshold has a tolerance, of the calibration where there is one, else of its own size."""
+    detector = create(client)
+    for calibrated in (False, True):
+        made = calibrate(client, detector) if calibrated else {}
+        path, pictures = f"/v1/detectors/{detector}/score", files(png("#ff2222"))
+        score = client.post(path, files=pictures).json()["results"][0]["score"]
+        nudge = max(float(str(made.get("tolerance", 0))), abs(score) * 2**-20)
+        for threshold, decision in ((score, "in"), (score - 0.9 * nudge, "in"), (score - 1.1 * nudge, "out")):
+            answer = client.post(path, files=pictures, data={"threshold": repr(threshold)}).json()["results"][0]
+            assert answer["decision"] == decision
+            assert "the threshold" in answer["reason"]
+            assert answer["reason"].endswith("you gave")
+
+
 def test_json_calibrates_and_scores_like_files(client: TestClient) -> None:
     detector = create(client)
     by_files = calibrate(client, detector)

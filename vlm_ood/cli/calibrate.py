@@ -1,4 +1,4 @@
-"""`vlm-ood calibrate`: a threshold from images that belong."""
+"""`vlm-ood calibrate`: a threshold from in-distribution (ID) images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +26,12 @@ from vlm_ood.cli.common import (
 
 def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the calibration (JSON).")],
-    images: Annotated[list[str] | None, typer.Argument(help="Pictures that belong, or folders of them.")] = None,
+    images: Annotated[list[str] | None, typer.Argument(help="ID images, or folders of them.")] = None,
     classes: ClassesOption = None,
-    keep: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of images that belong to accept.")] = 0.95,
-    rule: Annotated[str, typer.Option(help="empirical, or conformal: with the finite-sample guarantee.")] = "empirical",
+    keep: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ID images to accept.")] = 0.95,
+    rule: Annotated[
+        str, typer.Option(help="conformal: with the finite-sample guarantee; empirical; auto: conformal if it can be.")
+    ] = "auto",
     method: MethodOption = "mcm",
     parameters: ParameterOption = None,
     encoder: EncoderOption = "embedded",
@@ -43,13 +45,14 @@ def command(
     precision: PrecisionOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Choose a threshold from images that belong; no others are needed."""
-    from vlm_ood.calibration import calibrate, check_rule, needed_images
+    """Choose a threshold from ID images; no others are needed."""
+    from vlm_ood.calibration import AUTO, Calibration, check_rule, needed_images
     from vlm_ood.cli.scoring import Request, prepare
     from vlm_ood.cli.task_options import TaskOptions
     from vlm_ood.errors import ImageError
 
-    check_rule(rule)
+    if rule != AUTO:
+        check_rule(rule)
     task = TaskOptions(
         classes=classes,
         bank=bank,
@@ -72,26 +75,29 @@ def command(
     for row, error in subject.errors.items():
         notes.print(f"left out {subject.names[row]}: {error}", markup=False, soft_wrap=True)
     if not len(subject.features):
-        raise ImageError("no image could be read: a calibration needs images that belong")
-    calibration = calibrate(fitted.score(subject.features), keep, fitted.digest, rule=rule)
+        raise ImageError("no image could be read: a calibration needs ID images")
+    calibration = Calibration.of(fitted.score(subject.features), keep, fitted.digest, rule=rule)
     calibration.save(out)
+    if calibration.note:
+        notes.print(f"warning: {calibration.note}", markup=False, soft_wrap=True, highlight=False)
     low, high = calibration.coverage_interval(0.9)
     facts = {
         "images": calibration.n,
         "threshold": calibration.threshold,
+        "tolerance": calibration.tolerance,
         "keep": keep,
-        "rule": rule,
+        "rule": calibration.rule,
         "kept share, 90 % interval": [low, high],
         "images needed for the guarantee": needed_images(keep),
+        "note": calibration.note or None,
         "file": str(out),
     }
     if as_json:
         print_json(facts)
         return
     console.print(
-        f"threshold {calibration.threshold:.6g} from {calibration.n} images; of new images that belong, "
-        f"between {low:.1%} and {high:.1%} will be accepted (90 % interval). "
-        f"The guarantee of {keep:.0%} needs {needed_images(keep)} images or more and --rule conformal. Wrote {out}",
+        f"threshold {calibration.threshold:.6g} from {calibration.n} images by the {calibration.rule} rule; of new ID "
+        f"images, between {low:.1%} and {high:.1%} will be accepted (90 % interval). Wrote {out}",
         markup=False,
         soft_wrap=True,
         highlight=False,

@@ -27,7 +27,7 @@ def command(
         "method": "mcm",
         "encoder": opened.name,
         "classes": ", ".join(KNOWN),
-        "kept": f"{KEEP:.0%} of {demo.calibration.n} calibration images",
+        "kept": f"{KEEP:.0%} of {demo.calibration.n} calibration images, by the {demo.calibration.rule} rule",
     }
     page = write_score_report(report, demo.results, demo.pictures, title="vlm-ood demo", facts=facts, note=note)
     print_table(demo.results, {"method": "mcm", "encoder": opened.name}, note)

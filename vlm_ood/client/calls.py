@@ -75,7 +75,7 @@ def score(path: str, files: Sequence[File], options: Mapping[str, Any]) -> Call[
     return ScoreAnswer(named, encoder, method, _note(named), dict(timings))
 
 
-def calibrate(detector_id: str, files: Sequence[File], keep: float, append: bool) -> Call[CalibrationAnswer]:
+def calibrate(detector_id: str, files: Sequence[File], keep: float, append: bool, rule: str) -> Call[CalibrationAnswer]:
     """Calibrate from files, in several requests when they are hundreds: the first replaces, the others add.
 
     Raises:
@@ -88,7 +88,8 @@ def calibrate(detector_id: str, files: Sequence[File], keep: float, append: bool
     for batch in batches(files, errors, MAX_CALIBRATION_IMAGES):
         adding = append or answer is not None
         path = f"{detector_path(detector_id)}/calibration"
-        response = yield Ask("PUT", path, _form(batch, {"keep": keep, "append": adding}), repeatable=not adding)
+        fields = {"keep": keep, "append": adding, "rule": rule}
+        response = yield Ask("PUT", path, _form(batch, fields), repeatable=not adding)
         failed |= parsed(response, partial(_failures, list(batch.contents)))
         answer = parsed(response, lambda said: CALIBRATION.validate_python({**said, "failed": ()}))
     if answer is None:

@@ -116,15 +116,18 @@ class Client:
         self._run(calls.delete_detector(detector_id))
 
     def calibrate(
-        self, detector_id: str, files: Sequence[File], *, keep: float = 0.95, append: bool = False
+        self, detector_id: str, files: Sequence[File], *, keep: float = 0.95, append: bool = False, rule: str = "auto"
     ) -> CalibrationAnswer:
-        """A threshold that keeps the share `keep` of images that belong; `append` adds to those given before.
+        """A threshold that keeps the share `keep` of ID images; `append` adds to those given before.
+
+        The rule is "conformal", "empirical", or "auto": conformal where there are enough images. The answer says which
+        it was, and its `note` how many images a guarantee needs when there are too few.
 
         Raises:
             ImageError: no file can be read.
             ServerError: the server refused, failed, or could not be reached.
         """
-        return self._run(calls.calibrate(detector_id, files, keep, append))
+        return self._run(calls.calibrate(detector_id, files, keep, append, rule))
 
     def methods(self) -> tuple[MethodInfo, ...]:
         """What the server can score with."""
@@ -215,10 +218,10 @@ class AsyncClient:
         await self._run(calls.delete_detector(detector_id))
 
     async def calibrate(
-        self, detector_id: str, files: Sequence[File], *, keep: float = 0.95, append: bool = False
+        self, detector_id: str, files: Sequence[File], *, keep: float = 0.95, append: bool = False, rule: str = "auto"
     ) -> CalibrationAnswer:
         """See `Client.calibrate`."""
-        return await self._run(calls.calibrate(detector_id, files, keep, append))
+        return await self._run(calls.calibrate(detector_id, files, keep, append, rule))
 
     async def methods(self) -> tuple[MethodInfo, ...]:
         """See `Client.methods`."""

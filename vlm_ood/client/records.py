@@ -59,8 +59,18 @@ class CalibrationInfo:
 
 @dataclass(frozen=True)
 class CalibrationAnswer(CalibrationInfo):
-    """A new calibration, and the files that could not be used for it."""
+    """A new calibration, and the files that could not be used for it.
 
+    Args:
+        rule: that gave the threshold: "conformal" or "empirical".
+        tolerance: an image is OOD when its score is above the threshold by more than this.
+        note: what to know before relying on it, such as that the images are too few for a guarantee.
+        failed: one result per file that could not be used, with its error.
+    """
+
+    rule: str | None = None
+    tolerance: float = 0.0
+    note: str | None = None
     failed: tuple[ImageResult, ...] = ()
 
 

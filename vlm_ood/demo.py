@@ -10,14 +10,13 @@ import numpy as np
 from PIL import Image
 
 from vlm_ood.calibration import Calibration, calibrate
-from vlm_ood.detectors import FittedDetector, create_detector
+from vlm_ood.detectors import FittedDetector
 from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.errors import InputError
 from vlm_ood.images import load_image
 from vlm_ood.pipeline import encode_files
 from vlm_ood.results import ImageResult, judge
-from vlm_ood.text.bank import text_bank
-from vlm_ood.types import Task
+from vlm_ood.tasks import Builder, DetectorSpec, TaskSpec, TemplateBank
 
 KNOWN: Final[Mapping[str, str]] = {
     "cat": "skimage/chelsea.png",
@@ -85,7 +84,7 @@ def run_demo(encoder: Encoder, progress: Progress | None = None) -> Demo:
         InputError: the packages with the photographs are not installed.
     """
     pictures = {Path(name).name: _photograph(name) for name in (*KNOWN.values(), *UNKNOWN)}
-    fitted = create_detector("mcm").fit(Task(classes=text_bank(encoder, list(KNOWN))))
+    fitted = Builder(encoder).fit(DetectorSpec("mcm", TaskSpec(TemplateBank(tuple(KNOWN)), encoder.name)))
     calibration = _calibrate(encoder, fitted, progress)
     encoded = encode_files(encoder, list(pictures.values()), progress=progress)
     if encoded.errors:

@@ -33,14 +33,15 @@ def command(
     --templates: with a no-tower the affirmative ones that the classes are scored with, by default single; without one
     sentences that negate, by default clipn_no_training_free, beside which the classes take clipn_yes.
     """
-    from vlm_ood.clipn import load_no_tower, no_bank, no_bank_from_templates
     from vlm_ood.io.vectors import save_bank
+    from vlm_ood.tasks import BankSpec, Builder, NoTowerBank, TemplateBank
 
-    names = read_classes(classes)
-    loaded = open_encoder(encoder, device, precision)
-    if no_tower is None:
-        bank = no_bank_from_templates(loaded, names, templates=templates or "clipn_no_training_free")
-    else:
-        bank = no_bank(loaded, load_no_tower(no_tower, loaded), names, templates=templates or "single")
+    names = tuple(read_classes(classes))
+    spec: BankSpec = (
+        TemplateBank(names, templates or "clipn_no_training_free")
+        if no_tower is None
+        else NoTowerBank(str(no_tower), templates or "single", names)
+    )
+    bank = Builder(open_encoder(encoder, device, precision)).bank(spec)
     save_bank(out, bank)
     notes.print(f"{len(bank)} no-texts in {out}", highlight=False, soft_wrap=True)

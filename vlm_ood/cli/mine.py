@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlm_ood.cli.common import (
+    BankOption,
     ClassesOption,
     DeviceOption,
     EncoderOption,
@@ -18,13 +19,10 @@ from vlm_ood.cli.common import (
     open_encoder,
     print_json,
     progress_bar,
-    read_classes,
 )
 
 if TYPE_CHECKING:
-    from vlm_ood.encoders.base import Encoder
     from vlm_ood.negatives import MiningReport
-    from vlm_ood.types import TextBank
 
 Files = Annotated[list[str] | None, typer.Option("--only", help="Lexicographer files: noun.animal, or noun for all.")]
 Under = Annotated[list[str] | None, typer.Option("--under", help="Words at or under a synset: animal.n.01.")]
@@ -34,7 +32,7 @@ NotUnder = Annotated[list[str] | None, typer.Option("--not-under", help="No word
 def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the bank: a safetensors file.")],
     classes: ClassesOption = None,
-    bank: Annotated[Path | None, typer.Option(help="Class vectors instead of names: a safetensors file.")] = None,
+    bank: BankOption = None,
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="neglabel, csp.")] = "neglabel",
     encoder: EncoderOption = "embedded",
     templates: TemplatesOption = "single",
@@ -56,17 +54,30 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Mine negative words: those of a lexicon that are least like the classes. An interrupted run goes on."""
+    from vlm_ood.cli.task_options import FileSources, TaskOptions
     from vlm_ood.io.vectors import save_bank
-    from vlm_ood.lexicons import restrict
-    from vlm_ood.negatives import MiningPlan, mine, open_lexicon, recipe_named, report
+    from vlm_ood.lexicons import read_words
+    from vlm_ood.negatives import report
+    from vlm_ood.tasks import Builder, MinedBank
 
-    words = restrict(open_lexicon(lexicon, corpus), only=only or (), under=under or (), not_under=not_under or ())
-    chosen = recipe_named(recipe).changed(negative_templates, None, None)
-    plan = MiningPlan(chosen, words, quantile, keep, synonyms, seed)
+    spec = MinedBank(
+        recipe,
+        f"wordnet-{corpus}",
+        None if lexicon is None else read_words(lexicon),
+        only=tuple(only or ()),
+        under=tuple(under or ()),
+        not_under=tuple(not_under or ()),
+        quantile=quantile,
+        keep=keep,
+        synonyms=synonyms,
+        seed=seed,
+        templates=negative_templates,
+    )
+    wanted = TaskOptions(classes=classes, bank=bank, templates=templates).class_bank()
     loaded = open_encoder(encoder, device, precision)
-    targets = _class_bank(loaded, classes, bank, templates)
-    with progress_bar("encoding the lexicon", plan.prompts) as advance:
-        mining = mine(loaded, targets, plan, progress=advance)
+    targets = Builder(loaded, FileSources(loaded)).bank(wanted)
+    with progress_bar("encoding the lexicon", spec.plan.prompts) as advance:
+        mining = Builder(loaded, progress=advance).mining(spec, targets)
     save_bank(out, mining.negatives)
     summary = report(mining, targets, quantile, top)
     if as_json:
@@ -74,13 +85,6 @@ def command(
     else:
         _show(summary)
     notes.print(f"{summary.negatives} negatives in {out}", highlight=False)
-
-
-def _class_bank(encoder: "Encoder", classes: str | None, bank: Path | None, templates: str) -> "TextBank":
-    from vlm_ood.io.vectors import load_bank
-    from vlm_ood.text.bank import text_bank
-
-    return load_bank(bank) if bank else text_bank(encoder, read_classes(classes), templates=templates)
 
 
 def _show(summary: "MiningReport") -> None:

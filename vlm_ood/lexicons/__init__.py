@@ -12,6 +12,7 @@ from vlm_ood.lexicons.wordnet import (
     superclasses,
     wordnet,
 )
+from vlm_ood.lexicons.words import read_words
 
 __all__ = [
     "LEXICONS",
@@ -25,6 +26,7 @@ __all__ = [
     "lexicon_from_words",
     "lexicon_named",
     "naming_keys",
+    "read_words",
     "restrict",
     "superclasses",
     "wordnet",

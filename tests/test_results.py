@@ -6,7 +6,7 @@ import torch
 import vlm_ood as vo
 from vlm_ood.calibration import Calibration
 from vlm_ood.errors import TaskError
-from vlm_ood.results import judge
+from vlm_ood.results import judge, judge_evidence
 
 CLASSES = vo.TextBank(("cat", "dog"), torch.eye(2))
 IMAGES = vo.ImageFeatures(torch.tensor([[1.0, 0.0], [0.6, 0.8], [1.0, 1.0]]))
@@ -59,3 +59,16 @@ def test_a_method_with_its_own_rule_decides_without_a_calibration() -> None:
 def test_no_images_give_no_answers() -> None:
     fitted = vo.create_detector("mcm").fit(vo.Task(classes=CLASSES))
     assert judge(fitted, [], vo.ImageFeatures(torch.empty(0, 2))) == []
+
+
+@pytest.mark.parametrize("name", ["neglabel", "clipn"])
+def test_evidence_found_elsewhere_gives_the_same_answers(name: str) -> None:
+    no = vo.TextBank(("no cat", "no dog"), torch.tensor([[0.0, 1.0], [1.0, 0.1]]))
+    negatives = vo.TextBank(("cup", "car", "kite"), torch.tensor([[1.0, 1.0], [-1.0, 0.5], [0.2, 1.0]]))
+    fitted = vo.create_detector(name).fit(vo.Task(classes=CLASSES, negatives=negatives, no=no))
+    names = ["a", "b", "c"]
+    evidence = fitted.examine(IMAGES, top=100)
+    assert judge_evidence(fitted, names, IMAGES, evidence, top=1) == judge(fitted, names, IMAGES, top=1)
+    calibration = vo.calibrate(evidence.scores, keep=0.5, digest=fitted.digest)
+    elsewhere = judge_evidence(fitted, names, IMAGES, evidence, calibration=calibration)
+    assert elsewhere == judge(fitted, names, IMAGES, calibration=calibration)

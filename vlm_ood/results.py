@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vlm_ood.calibration import Calibration
-from vlm_ood.detectors import FittedDetector
+from vlm_ood.detectors import Evidence, FittedDetector
 from vlm_ood.types import ImageFeatures
 
 Decision = Literal["in", "out"]
@@ -75,12 +75,39 @@ def judge(
     """
     if not len(images):
         return []
+    evidence = fitted.examine(images, top)
+    return judge_evidence(fitted, names, images, evidence, calibration=calibration, top=top, scale=scale)
+
+
+def judge_evidence(
+    fitted: FittedDetector[Any],
+    names: Sequence[str],
+    images: ImageFeatures,
+    evidence: Evidence,
+    *,
+    calibration: Calibration | None = None,
+    top: int = 3,
+    scale: float = 100.0,
+) -> list[ImageResult]:
+    """What `judge` returns, from evidence that was found elsewhere: in the process of a worker, say.
+
+    Args:
+        fitted: the detector that the evidence comes from.
+        names: (n,) what identifies each image.
+        images: (n, d) pooled features, from which the nearest classes are named; nothing else of them is read.
+        evidence: (n,) with at least `top` negatives where there are so many.
+        calibration: of this very detector; None for none.
+        top: how many classes and negatives to name.
+        scale: what multiplies cosines before the softmax over classes; the encoder's own.
+
+    Raises:
+        TaskError: a calibration that was made for another detector.
+    """
     if calibration is not None:
         calibration.check(fitted.digest)
-    scores = fitted.score(images).tolist()
-    outside = fitted.decide(images) if calibration is None else calibration.is_ood(scores)
+    scores = evidence.scores.tolist()
+    outside = evidence.own_rule if calibration is None else calibration.is_ood(scores)
     classes = fitted.nearest(images, top, scale)
-    negatives = fitted.pulled_out_by(images, top)
     p_values = calibration.p_values(scores).tolist() if calibration else [None] * len(images)
     results = []
     for row, (name, score) in enumerate(zip(names, scores, strict=True)):
@@ -94,7 +121,7 @@ def judge(
                 threshold=calibration.threshold if calibration else None,
                 p_value=p_values[row],
                 classes=tuple(Nearest(*pair) for pair in classes[row]),
-                negatives=tuple(Nearest(*pair) for pair in negatives[row]),
+                negatives=tuple(Nearest(*pair) for pair in evidence.negatives[row][:top]),
             )
         )
     return results

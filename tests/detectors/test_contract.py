@@ -1,5 +1,6 @@
 """What every registered detector must keep to; none is named here, so a new file in the folder is tested as it is."""
 
+import pickle
 import re
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 import vlm_ood as vo
 from tests.detectors.world import CLASSES, DIM, World, make_world
-from vlm_ood.detectors import FittedDetector, describe, registry
+from vlm_ood.detectors import Evidence, FittedDetector, describe, registry
 from vlm_ood.errors import CapabilityError, ClassNamesError, ParameterError, TaskError, VectorError
 
 pytestmark = pytest.mark.parametrize("name", vo.detector_names())
@@ -169,6 +170,24 @@ def test_names_that_pull_an_image_out_come_from_a_bank_with_probabilities(name: 
         assert {word.removeprefix("no ") for word, _ in entry} <= known
         assert [value for _, value in entry] == sorted((value for _, value in entry), reverse=True)
         assert all(0 <= value <= 1 for _, value in entry)
+
+
+def test_evidence_is_what_score_rule_and_names_say_and_its_rows_can_be_cut_and_joined(name: str, world: World) -> None:
+    detector, images = fitted(name, world), mixed(world)
+
+    evidence = detector.examine(images, top=2)
+
+    decision = detector.decide(images)
+    joined = Evidence.concatenate([evidence[:5], evidence[5:]])
+    for each in (evidence, joined):
+        assert each.scores.dtype == np.float32
+        assert each.scores.tolist() == detector.score(images).tolist()
+        assert (each.own_rule is None) == (decision is None)
+        assert decision is None or (each.own_rule is not None and each.own_rule.tolist() == decision.tolist())
+        assert [list(named) for named in each.negatives] == detector.pulled_out_by(images, top=2)
+    assert detector.examine(images, top=0).negatives == ((),) * 64
+    assert evidence.nbytes < 64 * 1000
+    assert pickle.loads(pickle.dumps(evidence[:1])).negatives == evidence.negatives[:1]  # noqa: S301 (our own)
 
 
 def test_says_what_it_is(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vlm_ood.detectors.base import CosineDetector, Detector, FittedDetector, register, registry
+from vlm_ood.detectors.base import CosineDetector, Detector, Evidence, FittedDetector, register, registry
 
 create_detector = registry.create
 detector_names = registry.names
@@ -29,6 +29,7 @@ def describe(name: str) -> dict[str, Any]:
 __all__ = [
     "CosineDetector",
     "Detector",
+    "Evidence",
     "FittedDetector",
     "create_detector",
     "describe",

@@ -5,11 +5,14 @@ threads and workers share it without a lock.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Generic, TypeVar
+from itertools import chain
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from jaxtyping import Bool, Float
+import numpy as np
+from jaxtyping import Bool, Float, Float32
 from pydantic import ConfigDict
 from torch import Tensor
 
@@ -21,8 +24,50 @@ from vlm_ood.types import ImageFeatures, Task
 
 State = TypeVar("State")
 
+MAX_NEGATIVES: Final = 100
+"""How many negatives are named at most for one image, so that evidence stays small."""
+
 registry: "Registry[Detector[Any]]" = Registry("detector", "vlm_ood.detectors")
 register = registry.register
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a fitted detector says about n images, as plain values: small enough to leave a device and a process.
+
+    Args:
+        scores: (n,), higher is more OOD.
+        own_rule: (n,), True for OOD by the method's own threshold-free rule; None for methods without one.
+        negatives: per image the negative names that speak most against the classes, strongest first, each with its
+            share of the probability in [0, 1].
+    """
+
+    scores: Float32[np.ndarray, " n"]
+    own_rule: Bool[np.ndarray, " n"] | None
+    negatives: tuple[tuple[tuple[str, float], ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, rows: slice) -> "Evidence":
+        own_rule = None if self.own_rule is None else self.own_rule[rows]
+        return Evidence(self.scores[rows], own_rule, self.negatives[rows])
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes, names included."""
+        names = sum(len(name) + 100 for named in self.negatives for name, _ in named)
+        return names + len(self) * (self.scores.itemsize + 64)
+
+    @staticmethod
+    def concatenate(parts: "Sequence[Evidence]") -> "Evidence":
+        """What one detector said about several batches, in order; at least one."""
+        rules = [part.own_rule for part in parts if part.own_rule is not None]
+        return Evidence(
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate(rules) if rules else None,
+            tuple(chain.from_iterable(part.negatives for part in parts)),
+        )
 
 
 @dataclass(frozen=True)
@@ -117,6 +162,21 @@ class FittedDetector(Generic[State]):
     def pulled_out_by(self, images: ImageFeatures, top: int = 3) -> list[list[tuple[str, float]]]:
         """For each image the `top` negative names that pulled it out, strongest first; empty without negatives."""
         return self.detector.pulled_out_by(self._checked(images), self.state, top)
+
+    def examine(self, images: ImageFeatures, top: int = 3) -> Evidence:
+        """All that the detector says about the images, with `top` negatives each, at most `MAX_NEGATIVES`.
+
+        Raises:
+            VectorError, CapabilityError: as `score`.
+        """
+        images = self._checked(images)
+        own_rule = self.detector.decide(images, self.state)
+        named = self.detector.pulled_out_by(images, self.state, min(top, MAX_NEGATIVES)) if top else []
+        return Evidence(
+            self.score(images).cpu().numpy(),
+            None if own_rule is None else own_rule.cpu().numpy(),
+            tuple(tuple(each) for each in named) or ((),) * len(images),
+        )
 
     def _checked(self, images: ImageFeatures, outputs: Outputs | None = None) -> ImageFeatures:
         if images.pooled.shape[1] != self.task.classes.dim:

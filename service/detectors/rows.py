@@ -11,17 +11,19 @@ from service.storage.base import Base
 
 
 class DetectorRow(Base):
-    """A detector of a tenant: what makes it, not what was fitted."""
+    """A detector of a tenant: its spec, not what was fitted."""
 
     __tablename__ = "detectors"
     __table_args__ = (
         Index("detectors_of_tenant", "tenant", "created_at", "id"),
         Index("detectors_of_family", "tenant", "family"),
+        Index("detectors_of_content", "tenant", "digest", unique=True),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant: Mapped[str] = mapped_column(String(64))
-    family: Mapped[str] = mapped_column(String(64))  # of everything but the class names
+    digest: Mapped[str] = mapped_column(String(64))  # of the spec
+    family: Mapped[str] = mapped_column(String(64))  # digest of the spec without the class names
     spec: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     calibration: Mapped[CalibrationRow | None] = relationship(cascade="all, delete-orphan", lazy="joined")

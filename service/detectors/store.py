@@ -49,20 +49,21 @@ class DetectorStore:
         """
         try:
             return await self.database.run(lambda session: self._create(session, tenant, spec))
-        except IntegrityError:  # somebody else made the same a moment ago
-            return await self.get(tenant, id_of(tenant, spec)), False
+        except IntegrityError:  # another request stored the same a moment ago
+            return await self.database.run(lambda session: self._create(session, tenant, spec))
 
     def _create(self, session: Session, tenant: str, spec: DetectorSpec) -> tuple[DetectorRow, bool]:
-        detector_id = id_of(tenant, spec)
-        found = session.get(DetectorRow, detector_id)
+        same = select(DetectorRow).where(DetectorRow.tenant == tenant, DetectorRow.digest == spec.digest)
+        found = session.scalar(same)
         if found is not None:
             return found, False
         count = session.scalar(select(func.count()).where(DetectorRow.tenant == tenant)) or 0
         if count >= self.max_detectors:
             raise ConflictError(f"{count} detectors exist, the limit is {self.max_detectors}: delete some")
         row = DetectorRow(
-            id=detector_id,
+            id=id_of(tenant, spec),
             tenant=tenant,
+            digest=spec.digest,
             family=spec.family,
             spec=spec.plain(),
             created_at=datetime.now(UTC),

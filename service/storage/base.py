@@ -1,27 +1,18 @@
-"""The tables."""
+"""The base class of the tables; `migrations` makes them."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import JSON, DateTime
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
-VERSION: Final = 1  # raise it with any change below
+from sqlalchemy import JSON, DateTime, Double
+from sqlalchemy.orm import DeclarativeBase
 
 
 class Base(DeclarativeBase):
-    """Of every table."""
+    """One column type per Python type."""
 
     type_annotation_map = {  # noqa: RUF012
+        float: Double,
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSON,
         list[str]: JSON,
     }
-
-
-class SchemaVersion(Base):
-    """One row: which version of these tables the database holds."""
-
-    __tablename__ = "schema_version"
-
-    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

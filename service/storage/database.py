@@ -1,16 +1,16 @@
 """SQLite or PostgreSQL, in threads of its own, so that the event loop never waits for a disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import create_engine, event, select
-from sqlalchemy.engine import make_url
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.storage.base import VERSION, Base, SchemaVersion
+from service.storage.upgrade import upgrade
 from service.threads import in_thread
 from vlm_ood.errors import StorageError
 
@@ -18,74 +18,80 @@ T = TypeVar("T")
 
 
 class Database:
-    """Opens the database and makes the tables when there are none.
+    """Opens the database and brings its tables to this program's revision; several processes may do so at once.
 
     Args:
         url: of SQLAlchemy, such as sqlite:////data/vlm-ood.sqlite3 or postgresql+psycopg://user@host/name.
         threads: how many transactions at once.
 
     Raises:
-        StorageError: it can't be opened, or holds tables of another version.
+        StorageError: it can't be opened, or a newer program made its tables.
     """
 
     def __init__(self, url: str, threads: int = 4) -> None:
+        self._engine = _engine(url)
         try:
-            self._engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-            if self._engine.dialect.name == "sqlite":
-                _make_folder(url)
-                event.listen(self._engine, "connect", _configure_sqlite)
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
-            raise StorageError(f"the database URL can't be used: {error}") from error
+            with _told_as_storage_error():
+                upgrade(self._engine)
+        except BaseException:
+            self._engine.dispose()
+            raise
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="database")
-        self.now(self._check_version)
 
     def now(self, work: Callable[[Session], T]) -> T:
         """The result of a transaction: all of it or nothing.
 
         Raises:
-            StorageError: the database is full, locked or away.
+            StorageError: the database is full, locked or can't be reached.
             IntegrityError: another transaction stored the same thing first.
         """
-        try:
-            with self._sessions.begin() as session:
-                return work(session)
-        except IntegrityError:
-            raise
-        except DBAPIError as error:
-            raise StorageError(f"the database can't be used: {error.orig}; free some room or try again") from error
+        with _told_as_storage_error(), self._sessions.begin() as session:
+            return work(session)
 
     async def run(self, work: Callable[[Session], T]) -> T:
-        """`now`, without holding the event loop up."""
+        """The result of a transaction, without holding up the event loop; raises what `now` raises."""
         return await self.in_thread(lambda: self.now(work))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Anything else that waits for a disk."""
+        """The result of anything else that waits for a disk, without holding up the event loop."""
         return await in_thread(self._threads, work)
 
     def close(self) -> None:
-        """Wait for what is running and give the connections back."""
+        """Wait for running transactions and close every connection."""
         self._threads.shutdown()
         self._engine.dispose()
 
-    def _check_version(self, session: Session) -> None:
-        Base.metadata.create_all(session.connection())
-        found = session.scalar(select(SchemaVersion.version))
-        if found is None:
-            session.add(SchemaVersion(version=VERSION))
-        elif found != VERSION:
-            remedy = (
-                "use a newer vlm-ood" if found > VERSION else "move the old data folder away, or use an older vlm-ood"
-            )
-            raise StorageError(
-                f"the database has tables of version {found}, this program of version {VERSION}: {remedy}"
-            )
+
+@contextmanager
+def _told_as_storage_error() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        raise StorageError(f"the database can't be used: {error.orig}; free some room or try again") from error
 
 
-def _make_folder(url: str) -> None:
-    file = make_url(url).database
+def _engine(url: str) -> Engine:
+    try:
+        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise StorageError(f"the database URL can't be used: {error}") from error
+    match engine.dialect.name:
+        case "sqlite":
+            _make_folder(engine.url.database)
+            event.listen(engine, "connect", _configure_sqlite)
+        case "postgresql":
+            pass
+        case other:
+            raise StorageError(f"the database URL names {other}: give one of sqlite or postgresql+psycopg")
+    return engine
+
+
+def _make_folder(file: str | None) -> None:
     if not file or file == ":memory:":
-        return
+        raise StorageError("the database URL names no file: give one, such as sqlite:////data/vlm-ood.sqlite3")
     try:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,8 +99,8 @@ def _make_folder(url: str) -> None:
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:
-    """Readers don't wait for the writer, and the writer waits its turn."""
+    """Readers don't wait for the writer, and a writer waits for its turn for up to five seconds."""
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
+    for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -11,7 +11,7 @@ from service.run import check_reach
 from service.settings import Settings, SettingsError
 from tests.service.conftest import Start, services_of
 from tests.service.fakes import files, png
-from vlm_ood.errors import InputError, StorageError, UnknownNameError
+from vlm_ood.errors import InputError, UnknownNameError
 
 OPEN = {"/", "/livez", "/readyz", "/docs", "/docs/style.css", "/openapi.json"}
 BODY = {"classes": ["red", "blue"]}
@@ -155,15 +155,3 @@ def test_answers_carry_the_security_headers(client: TestClient) -> None:
         assert headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in headers
     assert client.get("/v1/methods").headers["cache-control"] == "no-store"
-
-
-def test_tables_of_another_version_are_refused(tmp_path: Path, start: Start) -> None:
-    from sqlalchemy import update
-
-    from service.storage.base import SchemaVersion
-    from service.storage.database import Database
-
-    database = services_of(start()).database
-    database.now(lambda session: session.execute(update(SchemaVersion).values(version=99)))
-    with pytest.raises(StorageError, match="use a newer vlm-ood"):
-        Database(Settings(data=tmp_path).sql_url)

@@ -3,7 +3,7 @@ import torch
 import vlm_ood as vo
 from tests.fakes import FakeEncoder
 from vlm_ood.clipn.banks import NoEncoder, no_bank, no_bank_from_templates
-from vlm_ood.clipn.towers import copy_text_tower
+from vlm_ood.clipn.no_tower import copy_text_tower
 from vlm_ood.encoders.clip import ClipEncoder
 from vlm_ood.text.templates import templates_named
 
@@ -34,6 +34,8 @@ def test_the_order_of_prompts_is_kept_whatever_their_length(encoder: ClipEncoder
     done: list[int] = []
     vectors = through.encode_text(prompts, batch_size=2, progress=done.append)
     torch.testing.assert_close(vectors, encoder.encode_text(prompts))
+    raw = through.encode_text(prompts, normalise=False)
+    torch.testing.assert_close(raw, encoder.encode_text(prompts, normalise=False))
     assert done == [2, 1]
 
 

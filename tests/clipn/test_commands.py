@@ -50,3 +50,9 @@ def test_an_import_says_how_to_load_what_it_wrote(tmp_path: Path) -> None:
         *("--encoder", f"tiny={tmp_path / 'encoder.safetensors'}", "--no-tower", tmp_path / "no_tower.safetensors"),
     )
     assert len(load_bank(tmp_path / "no")) == 2
+
+
+def test_an_import_that_records_no_architecture_takes_the_activation_from_an_option(tmp_path: Path) -> None:
+    torch.save(released(tiny_encoder(), name="my run"), tmp_path / "epoch_10.pt")
+    run("clipn-import", tmp_path / "epoch_10.pt", "-o", tmp_path, "--architecture", "tiny", "--gelu")
+    assert (tmp_path / "no_tower.safetensors").is_file()

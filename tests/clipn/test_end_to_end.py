@@ -8,7 +8,7 @@ import skimage
 import sklearn
 
 import vlm_ood as vo
-from vlm_ood.clipn import Recipe, Step, load_no_tower, no_bank, read_pairs, train
+from vlm_ood.clipn import Step, TrainingPlan, load_no_tower, no_bank, read_pairs, train
 from vlm_ood.encoders.base import Encoder
 from vlm_ood.images import load_image
 
@@ -31,7 +31,7 @@ STRANGE = {
     "lawn": SKIMAGE / "grass.png",
     "moon": SKIMAGE / "moon.png",
 }
-RECIPE = Recipe(epochs=3, batch_size=12, learning_rate=3e-4, checkpoint_every=3, workers=2)
+PLAN = TrainingPlan(epochs=3, batch_size=12, learning_rate=3e-4, checkpoint_every=3, workers=2)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,6 @@ def train_in_two_sittings(encoder: Encoder, table: Path, folder: Path) -> list[S
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(encoder, read_pairs([table]), RECIPE, folder=folder, progress=stop)
-    train(encoder, read_pairs([table]), RECIPE, folder=folder, progress=steps.append)
+        train(encoder, read_pairs([table]), PLAN, folder=folder, progress=stop)
+    train(encoder, read_pairs([table]), PLAN, folder=folder, progress=steps.append)
     return steps

@@ -1,30 +1,34 @@
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from tests.clipn.tiny import tiny_architecture, tiny_encoder
+from tests.clipn.tiny import CONFIG, tiny_architecture, tiny_encoder
 from vlm_ood.clipn.files import load_no_tower
-from vlm_ood.clipn.importer import import_checkpoint
-from vlm_ood.clipn.no_tower import CausalNoTower
+from vlm_ood.clipn.importer import Imported, import_checkpoint
+from vlm_ood.clipn.no_tower import copy_text_tower
 from vlm_ood.encoders.clip import ClipEncoder
 from vlm_ood.encoders.factory import load_encoder
 from vlm_ood.errors import CheckpointError, UnknownNameError
+from vlm_ood.io.files import read_tensors
+
+NAME = "2023_08_24-00_02_18-model_tiny-lr_0.0003-b_512-j_4-p_amp"  # as open_clip's training script names a run
 
 
-def released(encoder: ClipEncoder) -> dict[str, Any]:
+def released(encoder: ClipEncoder, name: str = NAME) -> dict[str, Any]:
     """A checkpoint of the released layout with random weights: five entries, the state below `module.`."""
-    tower = CausalNoTower(encoder._text)
     draw = torch.Generator().manual_seed(7)
-    state = {**tower.original.state_dict(), **tower.state_dict()}
-    noisy = {f"module.{key}": value + 0.1 * torch.randn(value.shape, generator=draw) for key, value in state.items()}
+    state = {**open_clip.CLIP(**deepcopy(CONFIG)).state_dict(), **copy_text_tower(encoder).state_dict()}
+    noisy = {f"module.{key}": 0.1 * torch.randn(value.shape, generator=draw) for key, value in state.items()}
     moments = {0: {"step": torch.tensor(3.0), "exp_avg": torch.zeros(4)}}
     return {
         "epoch": 10,
-        "name": "clipn",
+        "name": name,
         "state_dict": noisy,
         "optimizer": {"state": moments, "param_groups": [{"lr": 3e-4, "params": [0]}]},
         "scaler": {"scale": 65536.0},
@@ -36,10 +40,10 @@ def checkpoint() -> dict[str, Any]:
     return released(tiny_encoder())
 
 
-def run(checkpoint: dict[str, Any], folder: Path) -> Any:
+def run(checkpoint: dict[str, Any], folder: Path, architecture: str = "tiny", **options: Any) -> Imported:
     torch.save(checkpoint, folder / "epoch_10.pt")
     with tiny_architecture():
-        return import_checkpoint(folder / "epoch_10.pt", "tiny", folder / "out")
+        return import_checkpoint(folder / "epoch_10.pt", architecture, folder / "out", **options)
 
 
 def test_a_released_checkpoint_becomes_an_encoder_and_its_no_tower(checkpoint: dict[str, Any], tmp_path: Path) -> None:
@@ -48,9 +52,10 @@ def test_a_released_checkpoint_becomes_an_encoder_and_its_no_tower(checkpoint: d
         encoder = load_encoder(f"tiny={imported.encoder}", device="cpu")
     tower = load_no_tower(imported.no_tower, encoder)
     state: dict[str, Tensor] = checkpoint["state_dict"]
-    assert isinstance(tower, CausalNoTower)
-    kept = {**tower.original.state_dict(), **tower.state_dict()}
+    kept = {**read_tensors(imported.encoder)[0], **tower.state_dict()}
     assert {f"module.{key}" for key in kept} == set(state)
+    own = encoder.text_tower().state_dict()
+    assert all(torch.equal(value, state[f"module.{key}"]) for key, value in own.items())
     assert all(torch.equal(value, state[f"module.{key}"]) for key, value in kept.items())
 
 
@@ -64,12 +69,56 @@ def test_the_optimiser_is_left_behind_and_the_source_is_recorded(checkpoint: dic
     assert len(metadata["source_sha256"]) == 64
 
 
-@pytest.mark.parametrize("key", ["prompt_no", "transformer_no.resblocks.0.attn.in_proj_weight", "visual.proj"])
+@pytest.mark.parametrize("key", ["transformer_no.resblocks.0.attn.in_proj_weight", "visual.proj"])
 def test_a_missing_key_is_named(checkpoint: dict[str, Any], tmp_path: Path, key: str) -> None:
     del checkpoint["state_dict"][f"module.{key}"]
     with pytest.raises(CheckpointError, match=f"missing: {key}"):
         run(checkpoint, tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_no_tower_without_learned_contexts_is_called_what_it_is(checkpoint: dict[str, Any], tmp_path: Path) -> None:
+    del checkpoint["state_dict"]["module.prompt_no"]
+    with pytest.raises(CheckpointError, match=r"without learned contexts, no key prompt_no: .*hand-crafted") as error:
+        run(checkpoint, tmp_path)
+    assert "architecture" not in str(error.value)
+
+
+def test_a_plain_clip_is_called_what_it_is(checkpoint: dict[str, Any], tmp_path: Path) -> None:
+    state = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {key: value for key, value in state.items() if "_no" not in key}
+    with pytest.raises(CheckpointError, match=r"has no no-tower.*plain CLIP"):
+        run(checkpoint, tmp_path)
+
+
+def test_another_architecture_than_the_one_recorded_is_refused(checkpoint: dict[str, Any], tmp_path: Path) -> None:
+    """The weights of both fit, but one computes with GELU and the other with QuickGELU."""
+    with pytest.raises(CheckpointError, match=r"trained as tiny, not as tiny-quickgelu: import it as tiny"):
+        run(checkpoint, tmp_path, "tiny-quickgelu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_record_the_activation_must_be_stated(tmp_path: Path) -> None:
+    checkpoint = released(tiny_encoder(), name="my run")
+    with pytest.raises(CheckpointError, match=r"doesn't record its architecture.*--quick-gelu or --gelu.*with GELU"):
+        run(checkpoint, tmp_path)
+    with pytest.raises(CheckpointError, match=r"choose the architecture with -quickgelu"):
+        run(checkpoint, tmp_path, quick_gelu=True)
+    run(checkpoint, tmp_path, quick_gelu=False)
+
+
+def test_a_stated_activation_overrules_the_record(checkpoint: dict[str, Any], tmp_path: Path) -> None:
+    """Training with --force-quick-gelu leaves the architecture's name as it was."""
+    imported = run(checkpoint, tmp_path, "tiny-quickgelu", quick_gelu=True)
+    with tiny_architecture():
+        encoder = load_encoder(f"tiny-quickgelu={imported.encoder}", device="cpu")
+        load_no_tower(imported.no_tower, encoder)
+
+
+def test_an_imported_encoder_keeps_its_activation(checkpoint: dict[str, Any], tmp_path: Path) -> None:
+    imported = run(checkpoint, tmp_path)
+    with tiny_architecture(), pytest.raises(CheckpointError, match=r"trained with GELU.*without -quickgelu"):
+        load_encoder(f"tiny-quickgelu={imported.encoder}", device="cpu")
 
 
 @pytest.mark.parametrize("key", ["extra_no", "visual.extra"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import spawn
 
-from tests.clipn.workers import RECIPE, first_gradients, train_in_group
+from tests.clipn.workers import PLAN, first_gradients, train_in_group
 from vlm_ood.clipn.data import read_pairs
 from vlm_ood.clipn.files import load_no_tower
 from vlm_ood.clipn.group import Group
@@ -36,7 +36,7 @@ def same(left: NoTower, right: NoTower) -> bool:
 
 def test_one_process_trains_and_the_loss_goes_down(encoder: ClipEncoder, pairs: Pairs) -> None:
     steps: list[Step] = []
-    train(encoder, pairs, replace(RECIPE, epochs=6, learning_rate=3e-3), progress=steps.append)
+    train(encoder, pairs, replace(PLAN, epochs=6, learning_rate=3e-3), progress=steps.append)
     assert [step.step for step in steps] == list(range(1, 13))
     assert sum(step.loss for step in steps[-2:]) < 0.8 * sum(step.loss for step in steps[:2])
     assert all(step.loss == pytest.approx(0.5 * (step.yes + step.no + step.opposite), rel=1e-5) for step in steps)
@@ -45,14 +45,14 @@ def test_one_process_trains_and_the_loss_goes_down(encoder: ClipEncoder, pairs: 
 def test_training_leaves_the_encoder_and_the_global_generators_as_they_were(encoder: ClipEncoder, pairs: Pairs) -> None:
     before = encoder.encode_text(["a photo of a cat."])
     random_state = torch.get_rng_state()
-    train(encoder, pairs, replace(RECIPE, epochs=1))
+    train(encoder, pairs, replace(PLAN, epochs=1))
     assert torch.equal(encoder.encode_text(["a photo of a cat."]), before)
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
 def test_the_learning_rate_is_a_cosine_and_gains_and_biases_don_t_decay(encoder: ClipEncoder, pairs: Pairs) -> None:
-    trainer = Trainer(encoder, pairs, RECIPE, Group())
-    rates = [trainer.optimiser.param_groups[0]["lr"] / RECIPE.learning_rate for _ in trainer.run()]
+    trainer = Trainer(encoder, pairs, PLAN, Group())
+    rates = [trainer.optimiser.param_groups[0]["lr"] / PLAN.learning_rate for _ in trainer.run()]
     assert rates == pytest.approx([1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5])
     decaying, others = trainer.optimiser.param_groups
     assert (decaying["weight_decay"], others["weight_decay"]) == (0.2, 0.0)
@@ -63,43 +63,43 @@ def test_the_learning_rate_is_a_cosine_and_gains_and_biases_don_t_decay(encoder:
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_by_bit(
     encoder: ClipEncoder, pairs: Pairs, tmp_path: Path
 ) -> None:
-    recipe = replace(RECIPE, checkpoint_every=1)
+    plan = replace(PLAN, checkpoint_every=1)
 
     def stop(step: Step) -> None:
         if step.step == 3:
             raise InterruptionError
 
     whole: list[Step] = []
-    uninterrupted = train(encoder, pairs, recipe, progress=whole.append)
+    uninterrupted = train(encoder, pairs, plan, progress=whole.append)
     with pytest.raises(InterruptionError):
-        train(encoder, pairs, recipe, folder=tmp_path, progress=stop)
+        train(encoder, pairs, plan, folder=tmp_path, progress=stop)
     rest: list[Step] = []
-    resumed = train(encoder, pairs, recipe, folder=tmp_path, progress=rest.append)
+    resumed = train(encoder, pairs, plan, folder=tmp_path, progress=rest.append)
     assert rest == whole[3:]
     assert same(resumed, uninterrupted)
     assert same(load_no_tower(tmp_path / "no_tower.safetensors", encoder), resumed)
 
 
 def test_a_finished_training_is_not_done_again(encoder: ClipEncoder, pairs: Pairs, tmp_path: Path) -> None:
-    first = train(encoder, pairs, RECIPE, folder=tmp_path)
+    first = train(encoder, pairs, PLAN, folder=tmp_path)
     steps: list[Step] = []
-    assert same(train(encoder, pairs, RECIPE, folder=tmp_path, progress=steps.append), first)
+    assert same(train(encoder, pairs, PLAN, folder=tmp_path, progress=steps.append), first)
     assert steps == []
 
 
 def test_a_state_of_another_training_is_refused_and_says_what_differs(
     encoder: ClipEncoder, pairs: Pairs, tmp_path: Path
 ) -> None:
-    train(encoder, pairs, RECIPE, folder=tmp_path)
+    train(encoder, pairs, PLAN, folder=tmp_path)
     with pytest.raises(CheckpointError, match=r"learning_rate: 0\.001 there, 0\.1 here"):
-        train(encoder, pairs, replace(RECIPE, learning_rate=0.1), folder=tmp_path)
+        train(encoder, pairs, replace(PLAN, learning_rate=0.1), folder=tmp_path)
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does_though_one_of_them_can_read_nothing_of_a_batch(
     encoder: ClipEncoder, pairs: Pairs, colour_table: Path, tmp_path: Path
 ) -> None:
-    for caption in next(Trainer(encoder, pairs, RECIPE, Group(1, 2)).batches.run(0, 1, 1, 2)).captions:
+    for caption in next(Trainer(encoder, pairs, PLAN, Group(1, 2)).batches.run(0, 1, 1, 2)).captions:
         (colour_table.parent / f"{caption.split()[-1][:-1]}.png").write_bytes(b"broken")
     folder = tmp_path / "two"
     folder.mkdir()
@@ -109,7 +109,7 @@ def test_two_processes_train_as_one_does_though_one_of_them_can_read_nothing_of_
         gradients, _ = read_tensors(folder / f"gradients-{rank}.safetensors")
         torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-6)
     steps: list[Step] = []
-    alone = train(encoder, pairs, RECIPE, progress=steps.append)
+    alone = train(encoder, pairs, PLAN, progress=steps.append)
     together = load_no_tower(folder / "no_tower.safetensors", encoder)
     assert steps[-1].broken == 4  # two in each epoch
     with torch.no_grad():
@@ -120,7 +120,7 @@ def test_two_processes_train_as_one_does_though_one_of_them_can_read_nothing_of_
 def test_a_broken_picture_is_skipped_and_counted(encoder: ClipEncoder, pairs: Pairs, colour_table: Path) -> None:
     (colour_table.parent / "blue.png").write_bytes(b"broken")
     steps: list[Step] = []
-    train(encoder, pairs, RECIPE, progress=steps.append)
+    train(encoder, pairs, PLAN, progress=steps.append)
     assert len(steps) == 4
     assert steps[-1].broken == 2  # once an epoch
 
@@ -131,14 +131,14 @@ def test_a_batch_of_broken_pictures_stops_the_training_with_the_reason(
     for picture in colour_table.parent.glob("*.png"):
         picture.unlink()
     with pytest.raises(InputError, match=r"fewer than two of the 4 pairs of batch 1.*no such file"):
-        train(encoder, pairs, RECIPE)
+        train(encoder, pairs, PLAN)
 
 
 def test_a_batch_larger_than_the_table_or_not_to_be_shared_is_refused(encoder: ClipEncoder, pairs: Pairs) -> None:
     with pytest.raises(ParameterError, match="9 is more than the 8 pairs"):
-        train(encoder, pairs, replace(RECIPE, batch_size=9))
+        train(encoder, pairs, replace(PLAN, batch_size=9))
     with pytest.raises(ParameterError, match="no multiple of the 3 processes"):
-        Trainer(encoder, pairs, RECIPE, Group(0, 3))
+        Trainer(encoder, pairs, PLAN, Group(0, 3))
 
 
 @pytest.mark.parametrize(
@@ -153,15 +153,15 @@ def test_a_batch_larger_than_the_table_or_not_to_be_shared_is_refused(encoder: C
 )
 def test_a_value_out_of_its_range_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=next(iter(wrong))):
-        replace(RECIPE, **wrong)
+        replace(PLAN, **wrong)
 
 
 def test_reduced_precision_keeps_weights_and_losses_in_fp32(encoder: ClipEncoder, pairs: Pairs) -> None:
     steps: list[Step] = []
-    tower = train(encoder, pairs, replace(RECIPE, epochs=1, precision="bf16"), progress=steps.append)
+    tower = train(encoder, pairs, replace(PLAN, epochs=1, precision="bf16"), progress=steps.append)
     assert {value.dtype for value in tower.state_dict().values()} == {torch.float32}
     exact: list[Step] = []
-    train(encoder, pairs, replace(RECIPE, epochs=1), progress=exact.append)
+    train(encoder, pairs, replace(PLAN, epochs=1), progress=exact.append)
     assert steps[0].loss == pytest.approx(exact[0].loss, rel=0.02)
 
 
@@ -174,6 +174,6 @@ def test_a_gpu_trains_as_a_cpu_does(encoder: ClipEncoder, pairs: Pairs) -> None:
 
     with tiny_architecture():
         on_gpu = load_openclip("random:tiny", torch.device("cuda"), torch.float32)
-    there, here = train(on_gpu, pairs, RECIPE), train(encoder, pairs, RECIPE)
+    there, here = train(on_gpu, pairs, PLAN), train(encoder, pairs, PLAN)
     for name, value in there.state_dict().items():
         torch.testing.assert_close(value.cpu(), here.state_dict()[name], rtol=0, atol=1e-3)

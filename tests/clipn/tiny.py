@@ -19,8 +19,9 @@ CONFIG = {
 
 @contextmanager
 def tiny_architecture() -> Iterator[str]:
-    """Let open_clip know the architecture `tiny` for a while."""
-    with patch.dict(open_clip.factory._MODEL_CONFIGS, {"tiny": CONFIG}):
+    """Let open_clip know the architectures `tiny` and `tiny-quickgelu` for a while."""
+    known = {"tiny": CONFIG, "tiny-quickgelu": CONFIG | {"quick_gelu": True}}
+    with patch.dict(open_clip.factory._MODEL_CONFIGS, known):
         yield "tiny"
 
 

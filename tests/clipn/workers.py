@@ -6,22 +6,22 @@ import torch
 from torch import Tensor, distributed
 
 from tests.clipn.tiny import tiny_encoder
-from vlm_ood.clipn import Recipe, read_pairs, train
+from vlm_ood.clipn import TrainingPlan, read_pairs, train
 from vlm_ood.clipn.group import Group
 from vlm_ood.clipn.pairs import Pairs
 from vlm_ood.clipn.train import Trainer
 from vlm_ood.encoders.clip import ClipEncoder
 from vlm_ood.io.files import write_tensors
 
-RECIPE = Recipe(epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32", workers=1)
+PLAN = TrainingPlan(epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32", workers=1)
 
 
 def first_gradients(encoder: ClipEncoder, pairs: Pairs, group: Group) -> dict[str, Tensor]:
     """Of the first batch, before the optimiser, which would hide a wrong factor.
 
-    The no-prompts are moved first: where yes and no are equal, the slope of the loss magnifies rounding.
+    The learned contexts are moved first: where yes and no are equal, the slope of the loss magnifies rounding.
     """
-    trainer = Trainer(encoder, pairs, RECIPE, group)
+    trainer = Trainer(encoder, pairs, PLAN, group)
     torch.nn.init.normal_(trainer.tower.prompt_no, generator=torch.Generator().manual_seed(0))
     batch = next(trainer.batches.run(0, 1, group.rank, group.size))
     total = trainer._loss(batch).total
@@ -38,6 +38,6 @@ def train_in_group(rank: int, size: int, table: str, folder: str) -> None:
     try:
         encoder, pairs = tiny_encoder(), read_pairs([table])
         write_tensors(Path(folder) / f"gradients-{rank}.safetensors", first_gradients(encoder, pairs, Group.current()))
-        train(encoder, pairs, RECIPE, folder=folder)
+        train(encoder, pairs, PLAN, folder=folder)
     finally:
         distributed.destroy_process_group()

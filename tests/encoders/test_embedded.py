@@ -73,13 +73,6 @@ def test_raw_text_vectors_are_the_unit_ones_before_normalising(encoder: Encoder)
     assert torch.allclose(torch.nn.functional.normalize(raw), encoder.encode_text(["cat", "dog"]), atol=1e-6)
 
 
-def test_gradients_reach_the_text_through_the_joint_space(encoder: Encoder) -> None:
-    sentences = torch.randn(2, 384, requires_grad=True)
-    encoder.to_joint_space(sentences).sum().backward()  # type: ignore[attr-defined]
-    assert sentences.grad is not None
-    assert sentences.grad.abs().sum() > 0
-
-
 def test_stages_are_refused_with_what_there_is(encoder: Encoder, pictures: list[Image.Image]) -> None:
     with pytest.raises(CapabilityError, match="gives no stages; it gives patches"):
         encoder.encode_images(pictures[:1], Outputs(stages=(3,)))

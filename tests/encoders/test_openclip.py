@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import huggingface_hub
 import open_clip
 import pytest
 import torch
+from open_clip.tokenizer import HFTokenizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.encoders.tiny import PROMPTS, TEXT, VIT, openclip_folder, openclip_model, pixels
+from tests.encoders.tiny import PROMPTS, TEXT, VIT, hf_text, openclip_folder, openclip_model, pixels
 from vlm_ood.encoders import load_encoder
 from vlm_ood.encoders.openclip_sources import find_source
 from vlm_ood.encoders.outputs import PATCHES, Outputs
@@ -54,7 +56,7 @@ def test_a_folder_gives_the_vectors_of_the_model_that_was_stored_in_it(tmp_path:
     torch.testing.assert_close(encoder.encode_pixels(batch).pooled, images)
     assert encoder.dim == 24
     assert encoder.scale == pytest.approx(model.logit_scale.exp().item())
-    assert not any(parameter.requires_grad for parameter in encoder._text.tower.parameters())  # type: ignore[attr-defined]
+    assert not any(parameter.requires_grad for parameter in encoder.text_tower().parameters())
 
 
 def test_preprocessing_is_that_of_the_description(folder: Path) -> None:
@@ -278,6 +280,56 @@ def test_a_tokenizer_that_only_the_hub_has_is_asked_for_with_the_first_prompt(tm
     assert encoder.encode_pixels(pixels(32)).pooled.shape == (3, 24)
     with pytest.raises(HubError, match="put its tokenizer files beside the weights"):
         encoder.encode_text(["a cat"])
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("name", ["roberta-ViT-B-32", "xlm-roberta-base-ViT-B-32", "nllb-clip-base"])
+def test_without_a_network_a_text_transformer_of_another_library_says_so(name: str) -> None:
+    with pytest.raises(HubError, match=r"\(Got: ConnectError.*\): no network: random weights need another"):
+        load_encoder(f"random:{name}", device="cpu")
+
+
+@pytest.fixture
+def roberta(tmp_path: Path) -> tuple[Any, Path, Path]:
+    """A tiny open_clip model whose text transformer only the hub describes, its folder, and that of the description."""
+    text = hf_text(tmp_path / "text", "roberta")
+    model = openclip_model(VIT, text_cfg=text, custom_text=True)
+    text |= {"hf_model_name": "someone/roberta", "hf_tokenizer_name": "someone/words"}
+    folder = openclip_folder(tmp_path / "tiny", model, VIT, text_cfg=text, custom_text=True)
+    return model, folder, tmp_path / "text"
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_text_transformer_is_described_and_tokenised_by_files_beside_the_weights(
+    roberta: tuple[Any, Path, Path],
+) -> None:
+    model, folder, files = roberta
+    with pytest.raises(HubError, match=rf"someone/roberta .*put config\.json of someone/roberta .* into {folder}"):
+        load_encoder(str(folder), device="cpu")
+    (folder / "config.json").write_text('{"model_type": "clip"}')  # transformers' description of the whole model
+    with pytest.raises(HubError, match="someone/roberta"):
+        load_encoder(str(folder), device="cpu")
+    shutil.copy(files / "config.json", folder)
+    encoder = load_encoder(str(folder), device="cpu")
+    with pytest.raises(HubError, match=rf"someone/words .*put its tokenizer files beside the weights, into {folder}"):
+        encoder.encode_text(["a cat"])
+    for file in files.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    with torch.no_grad():
+        expected = model.encode_text(HFTokenizer(str(files), context_length=12)(PROMPTS), normalize=True)
+    torch.testing.assert_close(encoder.encode_text(PROMPTS), expected, rtol=0, atol=1e-6)
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"no usable tokenizer .*someone/words"):
+        load_encoder(str(folder), device="cpu").encode_text(["a cat"])
+
+
+def test_a_text_transformer_on_the_hub_without_a_usable_description_is_an_error(
+    roberta: tuple[Any, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path / "empty"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"no usable config\.json of someone/roberta"):
+        load_encoder(str(roberta[1]), device="cpu")
 
 
 @pytest.mark.parametrize("content", ["{", "{}"])

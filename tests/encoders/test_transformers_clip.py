@@ -9,88 +9,26 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from torch.nn import functional
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessorPil,
-    CLIPModel,
-    PreTrainedTokenizerFast,
-    SiglipConfig,
-    SiglipImageProcessorPil,
-    SiglipModel,
-)
+from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast, SiglipImageProcessorPil
 
-from tests.encoders.tiny import PROMPTS, pixels
+from tests.encoders.tiny import PROMPTS, pixels, transformers_clip, transformers_siglip
 from vlm_ood.encoders import load_encoder
 from vlm_ood.encoders.outputs import PATCHES, Outputs
 from vlm_ood.errors import CapabilityError, CheckpointError
-
-WORDS = [
-    "[UNK]",
-    "a",
-    "cat",
-    "dog",
-    "photo",
-    "of",
-    "very",
-    "small",
-    "red",
-    "fire",
-    "truck",
-    "the",
-    "<pad>",
-    "<s>",
-    "</s>",
-]
-VISION = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 3}
-VISION |= {"image_size": 24, "patch_size": 8}
-TEXT = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2}
-TEXT |= {"vocab_size": len(WORDS), "max_position_embeddings": 12, "bos_token_id": 13, "eos_token_id": 14}
-TEXT |= {"pad_token_id": 12}
-
-
-def save_tokenizer(folder: Path, *, start: bool) -> None:
-    tokenizer = Tokenizer(models.WordLevel({word: row for row, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>" if start else "$A </s>", special_tokens=[("<s>", 13), ("</s>", 14)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="[UNK]"
-    ).save_pretrained(folder)
-
-
-def shaken(model: Any) -> Any:
-    """Every parameter away from zero and one, so that none can be left out unseen."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> tuple[Any, Path]:
     """A tiny CLIP and its folder."""
-    torch.manual_seed(3)
-    model = shaken(CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=20)))
-    model.save_pretrained(tmp_path)
-    CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}).save_pretrained(tmp_path)
-    save_tokenizer(tmp_path, start=True)
-    return model, tmp_path
+    return transformers_clip(tmp_path), tmp_path
 
 
 @pytest.fixture
 def siglip(tmp_path: Path) -> tuple[Any, Path]:
     """A tiny SigLIP and its folder."""
-    torch.manual_seed(4)
-    text = TEXT | {"projection_size": 32}
-    model = shaken(SiglipModel(SiglipConfig(text_config=text, vision_config=VISION)))
-    model.save_pretrained(tmp_path)
-    SiglipImageProcessorPil(size={"height": 24, "width": 24}).save_pretrained(tmp_path)
-    save_tokenizer(tmp_path, start=False)
-    return model, tmp_path
+    return transformers_siglip(tmp_path), tmp_path
 
 
 def features_of(output: Any) -> Tensor:
@@ -128,15 +66,6 @@ def test_a_checkpoint_that_calls_its_end_of_text_2_is_read_at_the_largest_token(
     with torch.no_grad():
         texts = features_of(model.get_text_features(full_tokens(folder)))
     torch.testing.assert_close(load_encoder(str(folder), device="cpu").encode_text(PROMPTS), texts, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(("family", "lengths"), [("clip", [4, 12]), ("siglip", [12, 12])])
-def test_clip_stops_at_the_end_of_text_and_siglip_does_not(
-    family: str, lengths: list[int], request: pytest.FixtureRequest
-) -> None:
-    _, folder = request.getfixturevalue(family)
-    tower = load_encoder(str(folder), device="cpu")._text  # type: ignore[attr-defined]
-    assert tower.lengths(tower.tokenise(["a cat", "the " * 40])).tolist() == lengths
 
 
 def test_patches_are_the_last_block_with_the_identity_for_attention(clip: tuple[Any, Path]) -> None:

@@ -31,10 +31,10 @@ def command(
 
     Several processes: torchrun --nproc-per-node 4 --no-python vlm-ood clipn-train ...
     """
-    from vlm_ood.clipn import Recipe, read_pairs, train
+    from vlm_ood.clipn import TrainingPlan, read_pairs, train
     from vlm_ood.clipn.group import process_group
 
-    recipe = Recipe(
+    plan = TrainingPlan(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -48,7 +48,7 @@ def command(
     with process_group(device) as (group, own_device):
         loaded = open_encoder(encoder, own_device, "fp32")
         if group.rank:
-            train(loaded, pairs, recipe, folder=out)
+            train(loaded, pairs, plan, folder=out)
             return
         notes.print(f"{len(pairs)} pairs, {pairs.skipped} records without a picture or a caption", highlight=False)
         with progress_bar("training", epochs * (len(pairs) // batch_size)) as advance:
@@ -58,7 +58,7 @@ def command(
                 advance(step.step - (done.pop().step if done else 0))
                 done.append(step)
 
-            train(loaded, pairs, recipe, folder=out, progress=show)
+            train(loaded, pairs, plan, folder=out, progress=show)
     if done:
         last = done[-1]
         notes.print(

@@ -1,7 +1,7 @@
-"""From pairs to batches: which pairs, how they are cropped, what is broken.
+"""From pairs to batches: order, random crops, choice of learned contexts, and the pairs that can't be read.
 
 Everything random is drawn from generators keyed by (seed, epoch, pair), so that a batch is the same on any number of
-processes and threads, and the same after an interruption.
+processes and threads, and after an interruption.
 """
 
 from collections.abc import Iterator
@@ -24,15 +24,16 @@ from vlm_ood.images import load_image
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """What one process gets of a batch.
+class PairBatch:
+    """The share of one process of a batch of pairs.
 
     Args:
-        places: of the n readable pairs among this process's places of the batch, which has `size` of them.
+        size: of the share, readable or not.
+        places: of the n readable pairs in the share, ascending, in [0, size).
         pixels: of their pictures.
-        captions: of theirs.
-        choices: which no-prompt each gets, in [0, 16].
-        errors: why the others can't be read.
+        captions: of those pictures.
+        choices: the number of the learned context for each caption, in [0, 16]; 16 is the mean of all.
+        errors: why the other pairs can't be read.
     """
 
     size: int
@@ -44,8 +45,8 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Batches:
-    """The batches of a whole training, by number; the rest of an epoch that fills no batch is left out.
+class PairBatches:
+    """The batches of a whole training, by number; pairs at the end of an epoch that fill no batch are left out.
 
     Args:
         pairs: the source.
@@ -68,8 +69,8 @@ class Batches:
         """Batches in an epoch."""
         return len(self.pairs) // self.size
 
-    def run(self, start: int, stop: int, rank: int, processes: int) -> Iterator[Batch]:
-        """This process's share of the batches from number `start` to `stop`, loaded ahead of their use."""
+    def run(self, start: int, stop: int, rank: int, processes: int) -> Iterator[PairBatch]:
+        """This process's share of the batches from number `start` up to, not including, `stop`; threads load ahead."""
         share = self.size // processes
         rows = self._rows(start, stop, slice(rank * share, (rank + 1) * share))
         loaded = run_ahead(self._load, rows, workers=self.workers, ahead=2 * share)
@@ -78,7 +79,7 @@ class Batches:
             good = [place for place, item in enumerate(mine) if not isinstance(item, ImageError)]
             items: list[Any] = [mine[place] for place in good]
             places = torch.tensor(good, dtype=torch.long)
-            yield Batch(
+            yield PairBatch(
                 size=share,
                 places=places,
                 pixels=torch.stack([pixels for pixels, _ in items]) if items else self._no_pixels(),
@@ -107,7 +108,7 @@ class Batches:
         return replace(self.preprocessing, resize_mode="squash")(crop), pair.caption
 
     def _choices(self, number: int) -> Int[Tensor, " b"]:
-        """Uniform over the 16 no-prompts and their mean, for a whole batch."""
+        """Uniform over the 16 learned contexts and their mean, for a whole batch."""
         return torch.from_numpy(np.random.default_rng((self.seed, 2, number)).integers(CHOICES, size=self.size))
 
     def _no_pixels(self) -> UInt8[Tensor, "0 3 h w"]:
@@ -121,7 +122,7 @@ def random_crop(
 
     Args:
         image: of any size.
-        generator: of the three.
+        generator: of area, ratio and place.
         share: (least, most) of the area, in (0, 1].
         max_aspect: the longer side over the shorter one, at most. Where no such rectangle is found in ten trials the
             largest one of an allowed ratio is cut from the centre.

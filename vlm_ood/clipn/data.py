@@ -1,4 +1,4 @@
-"""From paths on a command line to a source of pairs."""
+"""A source of pairs from paths of tables or shards."""
 
 import os
 from collections.abc import Sequence

@@ -7,15 +7,14 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from vlm_ood.clipn.no_tower import NoTower
-from vlm_ood.clipn.towers import copy_text_tower
+from vlm_ood.clipn.no_tower import NoTower, copy_text_tower
 from vlm_ood.encoders.base import Encoder
 from vlm_ood.encoders.checkpoints import fill
 from vlm_ood.errors import CheckpointError
 from vlm_ood.io.files import read_tensors, write_tensors
 
-PROBE: Final = "a photo of a cat."  # what the yes-tower says to it identifies the encoder in any precision
-SAME: Final = 0.99  # cosine
+PROBE: Final = "a photo of a cat."  # its vector in the encoder's own text tower identifies the encoder
+SAME: Final = 0.99  # least cosine of two probes of one encoder: fp16 and bf16 differ in the third digit
 
 
 def save_no_tower(
@@ -24,13 +23,13 @@ def save_no_tower(
     probe: Float[Tensor, " d"],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the weights under the authors' keys, and the tensor `probe`.
+    """Write the weights under the authors' keys, and the tensor `probe`, which ties them to the encoder.
 
     Args:
         path: of the new file.
         tower: trained or imported.
-        probe: the yes-tower's vector of `PROBE`.
-        metadata: where it is from.
+        probe: `encoder.encode_text([PROBE])[0]`.
+        metadata: where the weights are from.
 
     Raises:
         StorageError: the file can't be written.
@@ -44,7 +43,7 @@ def load_no_tower(path: str | os.PathLike[str], encoder: Encoder) -> NoTower:
     Raises:
         FileNotFoundError, StorageError: no such file, or a damaged one.
         CheckpointError: a tower of another architecture or of another encoder.
-        CapabilityError: an encoder without a text tower that CLIPN can copy.
+        CapabilityError: an encoder without "text_gradients".
     """
     tensors, _ = read_tensors(path)
     probe = tensors.pop("probe", None)

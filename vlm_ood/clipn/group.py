@@ -1,4 +1,4 @@
-"""The processes that train together, or one alone."""
+"""The processes that share a training, or the single one without torch.distributed."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ class Group:
         return Group()
 
     def gather(self, mine: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "all_b ..."]:
-        """The tensors of all processes below each other; only this process's own rows carry a gradient.
+        """The tensors of all processes, concatenated by rank; only this process's own rows carry a gradient.
 
         Each process then has its own part of the gradient of a loss over all rows: `sum_gradients` completes it.
         """

@@ -1,9 +1,9 @@
-"""What teaches a text tower to say no: two losses on a batch of n matching pairs.
+"""CLIPN's losses on a batch of n matching pairs of image and caption.
 
-Paper: Wang et al., ICCV 2023, arXiv 2308.12213. In its symbols v are the image, y the yes-text and y-bar the no-text
-features, all of unit length; p_ij is the probability that image i matches the yes of caption j rather than its no. With
-g = scale * v.(y - y-bar) it is never computed: -log p = softplus(-g) and -log(1 - p) = softplus(g) stay finite where
-the logarithm of a softmax does not.
+Paper: Wang et al., ICCV 2023, arXiv 2308.12213. In its symbols v are the images, y the captions and y-bar the negated
+captions, all of unit length; p_ij is the probability that image i matches caption j rather than its negation. With
+g = scale * v.(y - y-bar), p itself is never computed: -log p = softplus(-g) and -log(1 - p) = softplus(g) stay finite
+where the logarithm of a softmax does not.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-ROUNDING = 1e-4  # under the root of TSO, whose slope at equal texts would be infinite; the authors' value
+ROUNDING = 1e-4  # under the root of `semantic_opposite`, whose slope at y = y-bar would be infinite; the authors' value
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +21,10 @@ class ClipnLoss:
     """The parts of the loss, each a mean over the batch.
 
     Args:
-        yes: image-text binary-opposite loss on the matching pairs: the yes-text must win.
-        no: the same on the pairs that don't match: the no-text must win; 0 where the batch has one pair.
-        opposite: text semantic-opposite loss: yes and no of one caption must lie far apart.
+        yes: the paper's image-text binary-opposite loss on matching pairs: each image is to be nearer to its caption
+            than to the negated one.
+        no: the same loss on the other pairs, the other way round; 0 in a batch of one pair.
+        opposite: the paper's text semantic-opposite loss: a caption and its negation are to be opposite vectors.
     """
 
     yes: Float[Tensor, ""]
@@ -43,9 +44,9 @@ def clipn_loss(
 
     Args:
         images: unit length.
-        yes: of the captions through the frozen tower, unit length.
-        no: of the captions through the no-tower, unit length.
-        scale: multiplies cosines, the encoder's own.
+        yes: captions through the encoder's own text tower, unit length.
+        no: captions through the no-tower, unit length.
+        scale: multiplies cosines; the encoder's own.
     """
     images, yes, no = images.float(), yes.float(), no.float()
     gap = scale * images @ (yes - no).T

@@ -1,7 +1,7 @@
-"""Pairs of a picture and its caption, by number.
+"""Sources of pairs of a picture and its caption, read by number.
 
-A source hands out any pair at any moment, so that each process takes exactly its share of a batch and an interrupted
-epoch goes on where it stood. In memory are only the places where the pairs lie.
+Random access lets each process read exactly its share of a batch and an interrupted epoch continue where it stopped.
+Only the places of the pairs are in memory, not the pairs.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from jaxtyping import Int64
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture, as a path or as the bytes of a file, and what it shows in words."""
+    """A picture, as a path or as the bytes of a file, and its caption."""
 
     picture: Path | bytes
     caption: str
@@ -41,7 +41,7 @@ class Pairs(Protocol):
         """The pair of that number.
 
         Raises:
-            ImageError: it can't be read any more.
+            ImageError: a pair that can't be read.
         """
 
     def order(self, generator: np.random.Generator) -> Int64[np.ndarray, " n"]:

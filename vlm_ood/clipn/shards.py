@@ -1,7 +1,7 @@
-"""Tar shards as webdataset writes them: `x.jpg` and `x.txt`, one after the other, are a pair.
+"""Tar shards as webdataset writes them: members `x.jpg` and `x.txt`, one after the other, are a pair.
 
-A shard is never unpacked. Its headers are read once, then a pair is two reads at known places; links, devices, sparse
-members and anything too large are passed over.
+A shard is never unpacked. Its headers are read once, then a pair is two reads at known places. Links, devices, sparse
+members and members above the limits of size are skipped.
 """
 
 import os
@@ -31,7 +31,7 @@ class Shards:
 
     Args:
         paths: of the shards.
-        places: a row a pair: number of its shard, offset and size of the picture, offset and size of the caption.
+        places: per pair the number of its shard, offset and size of the picture, offset and size of the caption.
         skipped: samples without a picture or a caption, and one for each damaged shard.
     """
 
@@ -57,7 +57,7 @@ class Shards:
         return Pair(picture, caption.decode("utf-8", errors="replace").strip())
 
     def order(self, generator: np.random.Generator) -> Int64[np.ndarray, " n"]:
-        """Shards shuffled, and within `NEIGHBOURS` shards their pairs."""
+        """The numbers of all pairs: shards shuffled, then pairs shuffled within groups of `NEIGHBOURS` shards."""
         stretch = generator.permutation(len(self.paths)) // NEIGHBOURS
         rows = generator.permutation(len(self))
         return rows[np.argsort(stretch[self.places[rows, 0]], kind="stable")]
@@ -88,7 +88,7 @@ def open_shards(paths: Sequence[str | os.PathLike[str]]) -> Shards:
 
 
 def _samples(file: Path) -> Iterator[dict[str, Place] | None]:
-    """For each sample where its parts lie; None at the end of a damaged shard."""
+    """Where the parts of each sample are; None at the end of a damaged shard."""
     name, sample = "", dict[str, Place]()
     try:
         with tarfile.open(file, "r:") as shard:
@@ -109,7 +109,7 @@ def _samples(file: Path) -> Iterator[dict[str, Place] | None]:
 
 
 def _parts(shard: Iterable[tarfile.TarInfo]) -> Iterator[tuple[str, str, Place]]:
-    """Name of the sample, "picture" or "caption", and where it lies, of each usable member."""
+    """Of each usable member the name of its sample, "picture" or "caption", and its place."""
     for member in shard:
         folder, _, base = member.name.rpartition("/")
         stem, _, suffix = base.partition(".")

@@ -1,4 +1,4 @@
-"""An interrupted training as one safetensors file: weights, moments of the optimiser, and where it stood.
+"""The state of a training as one safetensors file: weights, moments of the optimiser, and step.
 
 One file, so that the three can't be of different steps.
 """
@@ -21,13 +21,13 @@ MODEL, OPTIMISER = "model.", "optimiser."
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a training stands.
+    """The progress of a training and its identity.
 
     Args:
         step: steps done.
         broken: pairs that couldn't be read so far.
         scaler: state of the gradient scaler; empty unless fp16.
-        identity: of the run; only a run of the same identity goes on from here.
+        identity: what the training depends on: encoder, pairs, plan. Only a training of the same identity may continue.
     """
 
     step: int
@@ -50,7 +50,7 @@ def save_state(path: Path, tower: NoTower, optimiser: Optimizer, standing: Stand
 
 
 def load_state(path: Path, tower: NoTower, optimiser: Optimizer, identity: dict[str, Any]) -> Standing:
-    """Bring tower and optimiser to where the file stands.
+    """Set tower and optimiser to the state of the file.
 
     Raises:
         StorageError: a damaged file.
@@ -61,7 +61,7 @@ def load_state(path: Path, tower: NoTower, optimiser: Optimizer, identity: dict[
     other = sorted(key for key in identity if standing.identity.get(key) != identity[key])
     if other:
         changed = ", ".join(f"{key}: {standing.identity.get(key)} there, {identity[key]} here" for key in other)
-        raise CheckpointError(f"{path} is of another training ({changed}): go on with the same, or in another folder")
+        raise CheckpointError(f"{path} is of another training ({changed}): give the same values, or another folder")
     fill(tower, _below(MODEL, tensors), str(path), "start again in another folder")
     for name, parameter in tower.named_parameters():
         for key, value in _below(OPTIMISER, tensors).items():

@@ -24,7 +24,7 @@ class CaptionTable:
 
     Args:
         pictures: paths of the pictures.
-        captions: one a picture.
+        captions: one per picture.
         skipped: rows without a picture or a caption.
     """
 
@@ -44,7 +44,7 @@ class CaptionTable:
         return Pair(self.pictures[row], self.captions[row])
 
     def order(self, generator: np.random.Generator) -> Int64[np.ndarray, " n"]:
-        """Any row may come anywhere."""
+        """The numbers of all rows, shuffled uniformly."""
         return generator.permutation(len(self))
 
 
@@ -94,7 +94,7 @@ def _delimited(file: Path, lines: Iterable[str], wanted: set[str]) -> Iterator[M
 
 
 def _json_object(line: str) -> Mapping[str, Any]:
-    """One that is no object counts as a row without anything."""
+    """The object of a line; a line that holds none counts as a row without values."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError:

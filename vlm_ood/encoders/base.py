@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vlm_ood.encoders.outputs import POOLED, Capability, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
+from vlm_ood.encoders.text_tower import TextTower
 from vlm_ood.errors import CapabilityError
 from vlm_ood.images import Picture
 from vlm_ood.types import ImageFeatures
@@ -145,7 +146,7 @@ class ImageEncoder(ABC):
         """
         missing = sorted(outputs.needs - self.capabilities)
         if missing:
-            offered = ", ".join(sorted(self.capabilities)) or "pooled features only"
+            offered = ", ".join(sorted(self.capabilities - {"text_gradients"})) or "pooled features only"
             raise CapabilityError(f"{self.name} gives no {' and no '.join(missing)}; it gives {offered}")
 
     def _to_device(self, pixels: Tensor) -> Tensor:
@@ -190,6 +191,14 @@ class TextEncoder(ABC):
             batch_size: prompts in a forward pass.
             progress: called with the number of prompts done since the last call.
         """
+
+    def text_tower(self) -> TextTower:
+        """The network itself, open at its token embeddings, to tune prompts or to train a copy; its weights are frozen.
+
+        Raises:
+            CapabilityError: an encoder without "text_gradients".
+        """
+        raise CapabilityError(f"{self.name} gives no text_gradients: its text tower can't be reached")
 
 
 class Encoder(ImageEncoder, TextEncoder):

@@ -1,20 +1,32 @@
 """Weights from files: never code, and every key and shape accounted for."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vlm_ood.errors import CheckpointError
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a PyTorch file that holds nothing but tensors.
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a file of weights holds.
 
-    Training checkpoints are unwrapped: `state_dict`, and the prefix that data-parallel training adds.
+    Args:
+        weights: by key, without the prefix that data-parallel training adds.
+        facts: texts beside the weights, by name: metadata of safetensors, or what a training wrote, such as `name`.
+    """
+
+    weights: dict[str, Tensor]
+    facts: Mapping[str, str]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A safetensors file, or a PyTorch file that holds nothing but tensors; of a training its `state_dict`.
 
     Raises:
         CheckpointError: no such file, a damaged one, or one that would run code.
@@ -22,13 +34,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"no such file: {path}")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
+        content, facts = _read_safetensors(path) if path.suffix == ".safetensors" else (_unpickle(path), {})
     except (SafetensorError, OSError, EOFError) as error:
         raise CheckpointError(f"{path} is damaged or not a file of weights: {error}") from error
-    weights = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if isinstance(content, Mapping) and "state_dict" in content:
+        facts = {str(key): value for key, value in content.items() if isinstance(value, str)}
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} holds no table of tensors: save model.state_dict() with safetensors")
-    return {str(key).removeprefix("module."): value for key, value in weights.items()}
+    return Checkpoint({str(key).removeprefix("module."): value for key, value in content.items()}, facts)
+
+
+def _read_safetensors(path: Path) -> tuple[object, dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        facts = file.metadata() or {}
+    return load_file(path), facts
 
 
 def _unpickle(path: Path) -> object:

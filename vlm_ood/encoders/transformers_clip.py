@@ -12,15 +12,15 @@ from typing import Any, Final
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlm_ood.digests import digest_of, digest_of_weights
-from vlm_ood.encoders.checkpoints import fill, read_weights
+from vlm_ood.encoders.checkpoints import fill, read_checkpoint
 from vlm_ood.encoders.clip import ClipEncoder
 from vlm_ood.encoders.hub import hub_weights
 from vlm_ood.encoders.image_tower import Block, VisionTransformer
 from vlm_ood.encoders.preprocessing import Interpolation, Preprocessing
-from vlm_ood.encoders.text_tower import TextTower
+from vlm_ood.encoders.text_tower import TextTower, causal_mask, row_at
 from vlm_ood.errors import CheckpointError
 
 WEIGHTS: Final = ("model*.safetensors", "pytorch_model*.bin")  # one file, or the shards of one model
@@ -54,7 +54,7 @@ def load_transformers(name: str, device: torch.device, dtype: torch.dtype) -> Cl
         name,
         digest,
         _clip_image_tower(model) if family == "clip" else _siglip_image_tower(model),
-        (CausalText if family == "clip" else FullText)(model, _load_tokenizer(folder)),
+        (ClipText if family == "clip" else SiglipText)(model, _load_tokenizer(folder)),
         preprocessing,
         dim=model.config.projection_dim if family == "clip" else model.config.text_config.projection_size,
         scale=scale,
@@ -88,7 +88,7 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
     for pattern in WEIGHTS:
         files = sorted(folder.glob(pattern))
         if files:
-            weights = {key: tensor for file in files for key, tensor in read_weights(file).items()}
+            weights = {key: tensor for file in files for key, tensor in read_checkpoint(file).weights.items()}
             return {key: tensor for key, tensor in weights.items() if not key.endswith(".position_ids")}
     raise CheckpointError(f"{folder} holds neither {' nor '.join(WEIGHTS)}: download the weights beside config.json")
 
@@ -192,42 +192,68 @@ def _grid(model: Any) -> tuple[int, int]:
     return side, side
 
 
-@dataclass(frozen=True, eq=False)
-class FullText(TextTower):
-    """SigLIP's text tower: not causal, read at the last place of a full context."""
+class SiglipText(TextTower):
+    """SigLIP's text tower: not causal, read at the last place of a full context.
 
-    model: Any
-    tokenizer: Any
+    Args:
+        model: transformers' SiglipModel.
+        tokenizer: of the same checkpoint.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__()
+        text, config = model.text_model, model.config.text_config
+        self.embeddings, self.encoder, self.final_layer_norm = text.embeddings, text.encoder, text.final_layer_norm
+        self.projection: nn.Linear = self._projection(model)
+        self.context, self.width = config.max_position_embeddings, config.hidden_size
+        self.dim = self.projection.out_features
+        self._tokenizer, self._end_token = tokenizer, config.eos_token_id
 
     def tokenise(self, prompts: Sequence[str]) -> Int[Tensor, "n l"]:
-        """See `TextTower.tokenise`."""
-        length = self.model.config.text_config.max_position_embeddings
-        batch = self.tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        """Tokens of the full context."""
+        batch = self._tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=self.context, return_tensors="pt"
         )
         tokens: Tensor = batch["input_ids"]
         return tokens
 
     def lengths(self, tokens: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
-        """See `TextTower.lengths`."""
+        """The whole context, padding included: SigLIP was trained to see it."""
         return torch.full((len(tokens),), tokens.shape[1])
 
-    def __call__(self, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
-        """See `TextTower`."""
-        result: Tensor = self.model.text_model(input_ids=tokens).pooler_output
-        return result
+    def embed(self, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n l w"]:
+        """Token embeddings without positions."""
+        embeddings: Tensor = self.embeddings.token_embedding(tokens.to(self.device))
+        return embeddings
+
+    def encode_embeddings(self, embeddings: Float[Tensor, "n l w"], tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
+        """Positions, blocks, the state at the last place that decides, its norm and projection."""
+        states = self.embeddings(inputs_embeds=embeddings.to(self.projection.weight.dtype))
+        states = self.encoder(inputs_embeds=states, attention_mask=self._mask(states)).last_hidden_state
+        read = self.final_layer_norm(row_at(states, self.lengths(tokens) - 1))
+        vectors: Tensor = self.projection(read)
+        return vectors.float()
+
+    def _projection(self, model: Any) -> nn.Linear:
+        head: nn.Linear = model.text_model.head
+        return head
+
+    def _mask(self, states: Float[Tensor, "n l w"]) -> Float[Tensor, "1 1 l l"] | None:
+        """Added to the attention logits."""
+        return None
 
 
-class CausalText(FullText):
+class ClipText(SiglipText):
     """CLIP's text tower: causal, read at the end-of-text."""
 
     def lengths(self, tokens: Int[Tensor, "n l"]) -> Int[Tensor, " n"]:
-        """See `TextTower.lengths`; checkpoints from before transformers 4.31 name 2 where they mean the largest."""
-        end: int = self.model.config.text_config.eos_token_id
-        ends = tokens.argmax(dim=-1) if end == 2 else (tokens == end).int().argmax(dim=-1)
-        return ends + 1
+        """Up to the end-of-text; checkpoints from before transformers 4.31 name 2 where they mean the largest token."""
+        ends = tokens if self._end_token == 2 else (tokens == self._end_token).int()
+        return ends.argmax(dim=-1) + 1
 
-    def __call__(self, tokens: Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
-        """See `TextTower`."""
-        result: Tensor = self.model.text_projection(super().__call__(tokens))
-        return result
+    def _projection(self, model: Any) -> nn.Linear:
+        projection: nn.Linear = model.text_projection
+        return projection
+
+    def _mask(self, states: Float[Tensor, "n l w"]) -> Float[Tensor, "1 1 l l"] | None:
+        return causal_mask(states.shape[1], states)[None, None]

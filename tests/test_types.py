@@ -69,7 +69,7 @@ def test_a_task_refuses_parts_of_another_dimension() -> None:
     classes = vo.TextBank(("a", "b"), torch.eye(2))
     with pytest.raises(VectorError, match="negatives have dimension 3, classes 2"):
         vo.Task(classes=classes, negatives=vo.TextBank(("x",), torch.ones(1, 3)))
-    with pytest.raises(VectorError, match="1 no-prompts for 2 classes"):
+    with pytest.raises(VectorError, match="1 negated prompts for 2 classes"):
         vo.Task(classes=classes, no=vo.TextBank(("x",), torch.ones(1, 2)))
     support = vo.Support(vo.ImageFeatures(torch.eye(2)), torch.tensor([0, 2]))
     with pytest.raises(VectorError, match="support labels"):

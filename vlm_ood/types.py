@@ -167,7 +167,7 @@ def _check_axes(what: str, tensor: Tensor, ends: tuple[int, int | None], grid: t
 
 @dataclass(frozen=True, eq=False)
 class TextBank:
-    """Names and one unit vector each: class names, mined negatives, no-prompts, tuned prompts.
+    """Names and one unit vector each: class names, mined negatives, negated prompts, tuned prompts.
 
     Args:
         names: c names, in the order of the rows.
@@ -273,7 +273,7 @@ class Task:
                     f"{part} have dimension {bank.dim}, classes {self.classes.dim}: encode both with one encoder"
                 )
         if self.no is not None and len(self.no) != len(self.classes):
-            raise VectorError(f"{len(self.no)} no-prompts for {len(self.classes)} classes: give one a class")
+            raise VectorError(f"{len(self.no)} negated prompts for {len(self.classes)} classes: give one per class")
         if self.support is not None:
             if self.support.features.pooled.shape[1] != self.classes.dim:
                 raise VectorError("support images and classes come from encoders of different dimension")

@@ -42,7 +42,7 @@ class DetectorOptions(Asked):
     ] = None
     negatives: Annotated[Negatives | None, Field(description="For methods that need negatives.")] = None
     no_templates: Annotated[
-        Templates | None, Field(description="Sentences that deny a class, for methods that need a no bank.")
+        Templates | None, Field(description="Templates that negate a class, for methods that need negated prompts.")
     ] = None
 
 

@@ -31,7 +31,7 @@ def test_semantic_opposite_by_hand() -> None:
 
 
 def test_the_whole_loss_by_hand() -> None:
-    """Images on their captions, no-texts orthogonal to both: every matching gap is 10, every other one 0."""
+    """Images on their captions, negated prompts orthogonal to both: every matching gap is 10, every other one 0."""
     images = torch.eye(4)[:2]
     loss = clipn_loss(images, images, torch.eye(4)[2:], scale=10.0)
     yes, no, opposite = math.log1p(math.exp(-10)), math.log(2), 2 - math.sqrt(2 + 1e-4)
@@ -40,7 +40,7 @@ def test_the_whole_loss_by_hand() -> None:
     assert loss.total.item() == pytest.approx(0.5 * (yes + no + opposite), abs=1e-6)
 
 
-def test_a_no_text_equal_to_its_yes_text_leaves_every_probability_at_one_half() -> None:
+def test_a_negated_prompt_equal_to_its_prompt_leaves_every_probability_at_one_half() -> None:
     images, texts = torch.nn.functional.normalize(
         torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)), dim=-1
     )

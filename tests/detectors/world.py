@@ -14,7 +14,7 @@ DIM, CLASSES, NEGATIVES, SHOTS = 64, 6, 240, 8
 
 @dataclass(frozen=True)
 class World:
-    """Images that belong lie near a class, the others near the negatives and the no-prompts."""
+    """Images that belong lie near a class, the others near the negatives and the negated prompts."""
 
     task: Task
     belong: ImageFeatures

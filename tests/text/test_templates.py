@@ -45,6 +45,20 @@ def test_openai_sets_are_those_of_open_clip(name: str, theirs: tuple) -> None:  
     assert ours.prompts("tench") == [template("tench") for template in theirs]
 
 
+def test_clipn_s_lines_keep_the_quotes_that_its_authors_tokenised() -> None:
+    lines = templates_named("clipn_128").templates
+    assert len(lines) == 128
+    bare = [line.removesuffix(",").removeprefix("'").removesuffix("'") for line in lines]
+    assert [line for line, words in zip(lines, bare, strict=True) if line != f"'{words}'"] == [
+        "'a photo of a {}.',",
+        "'a photo with a {}.',",
+    ]
+    assert set(bare[:64]) < set(templates_named("openai_80").templates)
+    assert [words.replace(" of ", " with ") for words in bare[:64] if " of " in words] == [
+        words for words, other in zip(bare[64:], bare[:64], strict=True) if " of " in other
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [

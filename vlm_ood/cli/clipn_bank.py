@@ -1,4 +1,4 @@
-"""`vlm-ood clipn-bank`: the no-texts of some classes, for `vlm-ood score --method clipn --no FILE`."""
+"""`vlm-ood clipn-bank`: a bank of negated prompts, for `vlm-ood score --method clipn --no FILE`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,17 +21,17 @@ def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the bank: a safetensors file.")],
     classes: ClassesOption = None,
     no_tower: Annotated[
-        Path | None, typer.Option(help="From clipn-train or clipn-import; without one, sentences that negate.")
+        Path | None, typer.Option(help="From clipn-train or clipn-import; without one, negating templates.")
     ] = None,
     encoder: EncoderOption = "embedded",
     templates: TemplatesOption = "",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Write one no-text a class: from a no-tower, or without any training from sentences that negate.
+    """Write a bank of negated prompts, one per class: from a no-tower, or without training from negating templates.
 
     --templates: with a no-tower the affirmative ones that the classes are scored with, by default single; without one
-    sentences that negate, by default clipn_no_training_free, beside which the classes take clipn_yes.
+    templates that negate, by default clipn_no_training_free, with clipn_yes for the classes.
     """
     from vlm_ood.io.vectors import save_bank
     from vlm_ood.tasks import BankSpec, Builder, NoTowerBank, TemplateBank
@@ -44,4 +44,4 @@ def command(
     )
     bank = Builder(open_encoder(encoder, device, precision)).bank(spec)
     save_bank(out, bank)
-    notes.print(f"{len(bank)} no-texts in {out}", highlight=False, soft_wrap=True)
+    notes.print(f"{len(bank)} negated prompts in {out}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`vlm-ood clipn-train`: teach a text tower to say no."""
+"""`vlm-ood clipn-train`: train a copy of a text tower to negate prompts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +20,7 @@ def command(
     epochs: Annotated[int, typer.Option(help="Passes over the pairs.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Pairs in a batch, over all processes.")] = 2048,
     learning_rate: Annotated[float, typer.Option(help="At the first step; a cosine brings it to 0.")] = 3e-4,
-    weight_decay: Annotated[float, typer.Option(help="On matrices and no-prompts.")] = 0.2,
+    weight_decay: Annotated[float, typer.Option(help="On matrices and learned contexts.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Of order, crops and choices.")] = 0,
     workers: Annotated[int, typer.Option(help="Threads of each process that decode pictures.")] = 4,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between two states on disk.")] = 500,

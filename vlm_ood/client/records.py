@@ -17,7 +17,7 @@ class DetectorOptions(TypedDict, total=False):
         encoder: a name of `encoders()`.
         templates: a set of prompts by name, or sentences with one {} each.
         negatives: for methods that need them: {"recipe": ..., "lexicon": ...} or {"words": [...]}.
-        no_templates: for methods that need a no bank.
+        no_templates: for methods that need negated prompts.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""CLIPN: does a text tower that learned to say no contradict the classes that an image resembles?
+"""CLIPN: is an image nearer to the negated prompts than to the classes?
 
 Paper: Wang et al., "CLIPN for Zero-Shot OOD Detection: Teaching CLIP to Say No", ICCV 2023, arXiv 2308.12213.
 Their yes and no text features are the rows of `classes` and `no`, their 1/tau is our `scale`. Their scores are
@@ -20,11 +20,11 @@ from vlm_ood.types import ImageFeatures, Task, TextBank
 
 
 def competing_to_win(yes: Float[Tensor, "n c"], no: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
-    """Log odds that the no-text of the nearest class wins over its yes-text.
+    """Log odds of the negated prompt of the nearest class against the class itself.
 
     Args:
-        yes: scaled cosines to the class texts.
-        no: scaled cosines to their no-texts.
+        yes: scaled cosines to the classes.
+        no: scaled cosines to their negated prompts.
 
     Returns:
         no - yes at the class k with the largest yes; its sigmoid is 1 - p_yes[k].
@@ -61,7 +61,7 @@ class YesAndNo:
 @register("clipn")
 @dataclass(frozen=True)
 class CLIPN(Detector[YesAndNo]):
-    """CLIPN's two rules over the classes and one no-text a class.
+    """CLIPN's two rules over the classes and one negated prompt per class.
 
     The score is a log odds: 0 means as likely in as out, and its sigmoid is the probability of not belonging.
 
@@ -83,7 +83,7 @@ class CLIPN(Detector[YesAndNo]):
     def learn(self, task: Task) -> YesAndNo:
         """The two banks."""
         if task.no is None:
-            raise TaskError("clipn needs a bank of no-texts: vo.Task(classes=..., no=...)")
+            raise TaskError("clipn needs a bank of negated prompts: vo.Task(classes=..., no=...)")
         return YesAndNo(task.classes, task.no)
 
     def score(self, images: ImageFeatures, state: YesAndNo) -> Float[Tensor, " n"]:
@@ -103,7 +103,7 @@ class CLIPN(Detector[YesAndNo]):
         return differs.logsumexp(dim=-1) > belongs.amax(dim=-1)
 
     def pulled_out_by(self, images: ImageFeatures, state: YesAndNo, top: int) -> list[list[tuple[str, float]]]:
-        """The classes whose no-text adds most to p_{c+1}, each as "no NAME" with its share q * p_no."""
+        """The classes whose negated prompts add most to p_{c+1}, each as "no NAME" with its share q * p_no."""
         share = joint_log_probabilities(*self._logits(images, state))[1].exp()
         most = share.topk(min(top, len(state.no)), dim=-1)
         return [

@@ -118,12 +118,12 @@ async def test_the_application_scores_paths_bytes_and_pairs(tmp_path: Path) -> N
 async def test_a_broken_file_is_the_error_of_one_item(tmp_path: Path) -> None:
     async with connected(tmp_path, FakeEngine()) as client:
         answer = await client.score(
-            [tmp_path / "none.png", ("broken", b"not a picture"), ("good", png())], classes=CLASSES
+            [tmp_path / "none.png", ("broken", b"not an image"), ("good", png())], classes=CLASSES
         )
     missing, broken, good = answer.results
     assert missing.score is None
     assert "no such file" in (missing.error or "")
-    assert "not a picture" in (broken.error or "")
+    assert "not an image" in (broken.error or "")
     assert good.error is None
     assert good.score is not None
     assert answer.note is not None

@@ -33,7 +33,7 @@ def test_a_close_name_is_suggested(things: Registry[Thing]) -> None:
 
 
 def test_a_taken_name_is_refused(things: Registry[Thing]) -> None:
-    with pytest.raises(ValueError, match=r"registered by .*test_registry already"):
+    with pytest.raises(ValueError, match=r"already registered by .*test_registry"):
         things.register("small")(Thing)
 
 

@@ -1,4 +1,4 @@
-"""The main job on real photographs that ship in packages: scikit-image's and scikit-learn's sample pictures."""
+"""The demo: scores the sample photographs of scikit-image and scikit-learn, so that it needs no download of images."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,23 +38,23 @@ UNKNOWN: Final = (
     "skimage/retina.jpg",
     "skimage/horse.png",
 )
-CROPS: Final = 16  # of each known photograph
+CROPS: Final = 16  # per ID photograph
 KEEP: Final = 0.95
 
 CAVEAT: Final = (
-    "The packages ship one photograph a class, so the threshold comes from random crops of the known photographs; "
-    "calibrate your own detector on images that it is not tested on."
+    "There is only one photograph per class, so this threshold was calibrated on random crops of the same ID "
+    "photographs; calibrate your own detector on ID images that you don't test it on."
 )
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo found.
+    """The result of the demo.
 
     Args:
-        results: one answer a photograph.
-        pictures: where each lies.
-        calibration: from the crops.
+        results: one per photograph.
+        pictures: {name of a photograph: its file}.
+        calibration: made from the crops.
     """
 
     results: tuple[ImageResult, ...]
@@ -63,38 +63,41 @@ class Demo:
 
     @property
     def summary(self) -> str:
-        """How many decisions are right, in a sentence."""
+        """One sentence with the number of correct decisions."""
         known = {Path(name).name for name in KNOWN.values()}
         kept = sum(result.decision == "in" for result in self.results if result.image in known)
         refused = sum(result.decision == "out" for result in self.results if result.image not in known)
         return (
-            f"Of {len(KNOWN)} photographs that belong {kept} were accepted, of {len(UNKNOWN)} that don't {refused} "
-            f"were refused; a threshold that keeps {KEEP:.0%} turns away one in {1 / (1 - KEEP):.0f} that belongs."
+            f"{kept} of {len(KNOWN)} in-distribution (ID) photographs were accepted and {refused} of {len(UNKNOWN)} "
+            f"out-of-distribution (OOD) photographs were rejected. A threshold that keeps {KEEP:.0%} of the ID images "
+            f"rejects one ID image in {1 / (1 - KEEP):.0f}."
         )
 
 
 def run_demo(encoder: Encoder, progress: Progress | None = None) -> Demo:
-    """Score every photograph against the known classes, with a threshold from crops of the known ones.
+    """Score every photograph against the classes of `KNOWN`, with a threshold from crops of the ID photographs.
 
     Args:
-        encoder: any.
-        progress: called with the number of pictures done since the last call; there are `picture_count()`.
+        encoder: any encoder of images and text.
+        progress: called with the number of images done since the last call, `picture_count()` in all.
 
     Raises:
-        InputError: the packages with the photographs are not installed.
+        InputError: the packages with the photographs are not installed, or are damaged.
     """
     pictures = {Path(name).name: _photograph(name) for name in (*KNOWN.values(), *UNKNOWN)}
     fitted = Builder(encoder).fit(DetectorSpec("mcm", TaskSpec(TemplateBank(tuple(KNOWN)), encoder.name)))
     calibration = _calibrate(encoder, fitted, progress)
     encoded = encode_files(encoder, list(pictures.values()), progress=progress)
     if encoded.errors:
-        raise InputError(f"sample photographs are damaged, install scikit-image again: {encoded.errors}")
+        raise InputError(
+            f"sample photographs are damaged: {encoded.errors}; pip install --force-reinstall 'vlm-ood[demo]'"
+        )
     results = judge(fitted, list(pictures), encoded.features, calibration=calibration, scale=encoder.scale)
     return Demo(tuple(results), pictures, calibration)
 
 
 def picture_count() -> int:
-    """How many pictures `run_demo` encodes, crops included."""
+    """Count the images that `run_demo` encodes, crops included."""
     return len(KNOWN) * (1 + CROPS) + len(UNKNOWN)
 
 
@@ -105,7 +108,7 @@ def _calibrate(encoder: Encoder, fitted: "FittedDetector[object]", progress: Pro
 
 
 def _crops(picture: Image.Image, generator: np.random.Generator) -> Iterator[Image.Image]:
-    """Random rectangles of half to the whole area, every other one mirrored."""
+    """Cut random rectangles of 50 to 100 % of the area; every second one is mirrored."""
     for number in range(CROPS):
         side = generator.uniform(0.5, 1.0) ** 0.5
         width, height = int(picture.width * side), int(picture.height * side)

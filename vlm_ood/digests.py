@@ -1,4 +1,4 @@
-"""Content addresses: the same content gives the same name, on every machine."""
+"""SHA-256 digests of plain values, bytes and tensors; equal content has an equal digest on every machine."""
 
 import hashlib
 import json
@@ -12,10 +12,13 @@ Plain = None | bool | int | float | str | list[Any] | tuple[Any, ...] | dict[str
 
 
 def digest_of(*parts: Plain | bytes | Tensor) -> str:
-    """A hexadecimal SHA-256 of the parts, in order.
+    """Compute one SHA-256 over the parts, in order.
 
     Args:
-        parts: plain values (hashed as canonical JSON), bytes, or tensors (dtype, shape and bytes).
+        parts: plain values (hashed as canonical JSON), bytes, or tensors (hashed as dtype, shape and bytes).
+
+    Returns:
+        64 hexadecimal digits.
     """
     sha = hashlib.sha256()
     for part in parts:
@@ -36,7 +39,11 @@ def _content(part: Plain | bytes | Tensor) -> bytes:
 
 
 def digest_of_weights(state: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> str:
-    """A SHA-256 over names, dtypes, shapes and values, independent of the order of the keys."""
+    """Compute one SHA-256 over names, dtypes, shapes and values; the order of the names doesn't matter.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     sha = hashlib.sha256()
     for name, tensor in sorted(dict(state).items()):
         sha.update(name.encode() + b"\0" + _content(tensor))

@@ -1,6 +1,6 @@
-"""Reading pictures that may be broken or hostile.
+"""Reads image files that may be damaged or hostile.
 
-Order matters: size in bytes, then the header (format, pixels, frames), and only then the pixels themselves.
+Limits are checked in order of cost: the size in bytes, then the header (format, pixels, frames), then the pixels.
 """
 
 import io
@@ -17,7 +17,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vlm_ood.errors import ImageError
 
-# Our own limit says it with the number; a filter inside `load_image` would race between decoding threads.
+# `ImageLimits` replaces this warning with an error. The filter is process-wide, because one that is set and reset
+# inside `load_image` would race between decoding threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 Picture = Image.Image | UInt8[np.ndarray, "_ _ 3"]
@@ -28,12 +29,12 @@ SUFFIXES: Final = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".t
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What a picture may cost before it is decoded.
+    """Limits that an image file must keep before its pixels are decoded.
 
     Args:
-        max_bytes: of the file.
+        max_bytes: size of the file.
         max_pixels: width times height, from the header.
-        formats: Pillow's names of the formats that are tried.
+        formats: accepted formats, by Pillow's names.
     """
 
     max_bytes: int = 64 * 2**20
@@ -42,21 +43,21 @@ class ImageLimits:
 
 
 def load_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits | None = None) -> Image.Image:
-    """Decode a picture fully: upright, RGB, alpha over white.
+    """Decode one image file into an upright 8-bit RGB image, with alpha laid over white.
 
     Args:
         source: a path, or the bytes of a file.
         limits: by default 64 MiB, 50 megapixels, and JPEG, PNG, WebP, BMP, TIFF and GIF with one frame.
 
     Raises:
-        ImageError: what is wrong with this picture; other pictures are not affected.
+        ImageError: the file is missing, damaged, in another format, or over a limit.
     """
     limits = limits or ImageLimits()
     content = source if isinstance(source, bytes) else _read(Path(source), limits.max_bytes)
     if not content:
         raise ImageError("empty file: 0 bytes")
     if len(content) > limits.max_bytes:
-        raise ImageError(f"{len(content):,} bytes, the limit is {limits.max_bytes:,}: shrink the picture")
+        raise ImageError(f"{len(content):,} bytes, the limit is {limits.max_bytes:,}: shrink the image")
     try:
         with Image.open(io.BytesIO(content), formats=limits.formats) as image:
             _check_header(image, limits)
@@ -65,24 +66,24 @@ def load_image(source: str | os.PathLike[str] | bytes, limits: ImageLimits | Non
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"not a picture in a known format ({', '.join(limits.formats)})") from None
+        raise ImageError(f"not an image in a known format ({', '.join(limits.formats)})") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"too many pixels: {error}") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged data
-        raise ImageError(f"damaged picture: {error or type(error).__name__}") from None
+        raise ImageError(f"damaged image: {error or type(error).__name__}") from None
 
 
 def to_rgb(picture: Picture) -> Image.Image:
-    """A picture as an upright 8-bit RGB image.
+    """Convert an image to upright 8-bit RGB.
 
-    EXIF orientation is applied, alpha is laid over white, 16-bit and float values are brought to 8 bits over their
-    format's range, palettes and CMYK are converted.
+    The EXIF orientation is applied, alpha is laid over white, 16-bit and float values are scaled to 8 bits from the
+    range of their format, and palettes and CMYK are converted.
 
     Args:
         picture: a PIL image of any mode, or a uint8 array (h, w, 3) in RGB.
 
     Raises:
-        ImageError: an array with other axes or another dtype, or a picture without pixels.
+        ImageError: an array with other axes or another dtype, or an image without pixels.
     """
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
@@ -103,10 +104,10 @@ def to_rgb(picture: Picture) -> Image.Image:
 
 
 def find_images(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Every file below the folder whose name ends like a picture's, sorted, hidden ones left out.
+    """Find every file below a folder whose suffix is in `SUFFIXES`, sorted by path; hidden files are left out.
 
     Raises:
-        ImageError: when there is no such folder.
+        ImageError: there is no such folder.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -123,7 +124,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
             raise ImageError(f"no such file: {path}" if not path.exists() else f"not a file: {path}")
         size = path.stat().st_size
         if size > max_bytes:
-            raise ImageError(f"{size:,} bytes, the limit is {max_bytes:,}: shrink the picture")
+            raise ImageError(f"{size:,} bytes, the limit is {max_bytes:,}: shrink the image")
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"can't be read: {error.strerror or error}") from None
@@ -134,16 +135,18 @@ def _check_header(image: Image.Image, limits: ImageLimits) -> None:
     if pixels > limits.max_pixels:
         raise ImageError(
             f"{image.width}x{image.height} is {pixels / 1e6:.1f} megapixels, "
-            f"the limit is {limits.max_pixels / 1e6:.1f}: shrink the picture"
+            f"the limit is {limits.max_pixels / 1e6:.1f}: shrink the image"
         )
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        raise ImageError(f"{frames} frames: an animation or a stack is not one picture, give one frame")
+        raise ImageError(f"{frames} frames: an animation or a stack is not one image; give one frame")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Grey values of 16 bits, 32 bits or floats, scaled by the range of what they hold."""
+    """Scale grey values of 16 bits, 32 bits or floats to 8 bits."""
     values = np.asarray(image, dtype=np.float64)
+    # Pillow decodes 16-bit PNG and TIFF to mode "I" or "I;16" and doesn't record the range of floats: values up to 1
+    # are taken as [0, 1], integers above 255 as 16 bits.
     if image.mode == "F":
         scale = 255.0 if values.max() <= 1 else 1.0
     else:

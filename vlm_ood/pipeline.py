@@ -1,4 +1,4 @@
-"""Files to features: decoding and preprocessing run ahead of the network, and a broken file stops nothing."""
+"""Encodes image files: threads decode and preprocess ahead of the network; a broken file doesn't stop the others."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ Source = str | os.PathLike[str] | bytes
 
 @dataclass(frozen=True, eq=False)
 class EncodedFiles:
-    """What became of some files.
+    """The features of those files that could be read, and the errors of the others.
 
     Args:
-        rows: which of the files were encoded, in order.
-        features: of those, on the CPU.
-        errors: {row of a file: why it failed}.
+        rows: indices of the files that were encoded, ascending.
+        features: one row for each of them, on the CPU.
+        errors: {index of a file: why it could not be encoded}.
     """
 
     rows: tuple[int, ...]
@@ -42,19 +42,19 @@ def encode_files(
     workers: int = 4,
     progress: Progress | None = None,
 ) -> EncodedFiles:
-    """Encode files of any number and quality, in bounded memory but for the features themselves.
+    """Encode any number of image files; apart from the features, the memory in use is bounded.
 
     Args:
-        encoder: of images.
+        encoder: any image encoder.
         files: paths, or the bytes of files.
-        outputs: what to keep.
-        limits: on a single file.
-        batch_size: pictures in a forward pass; by default the encoder's own.
+        outputs: what to keep of each image.
+        limits: limits on each file.
+        batch_size: images per forward pass; by default the encoder's own.
         workers: threads that decode and preprocess.
         progress: called with the number of files done since the last call, broken ones included.
 
     Raises:
-        CapabilityError: something that this encoder can't give.
+        CapabilityError: `outputs` asks for something that this encoder can't give.
     """
     rows: list[int] = []
     errors: dict[int, ImageError] = {}

@@ -1,4 +1,7 @@
-"""A table of named classes, filled by walking a package: a new method is one file and nothing else."""
+"""A table of named classes that is filled by importing every module of a package.
+
+A new entry is one new file in that package; no list of names has to be changed.
+"""
 
 import importlib
 import pkgutil
@@ -16,10 +19,10 @@ C = TypeVar("C", bound=type)
 
 
 class Registry(Generic[T]):
-    """Names to frozen dataclasses whose fields are hyper-parameters.
+    """Maps names to frozen dataclasses whose fields are hyper-parameters.
 
     Args:
-        kind: what an entry is called in messages ("detector").
+        kind: how error messages call an entry, such as "detector".
         package: the package whose modules are imported before the first look-up.
     """
 
@@ -30,11 +33,15 @@ class Registry(Generic[T]):
         self._adapters: dict[str, TypeAdapter[Any]] = {}
 
     def register(self, name: str) -> Callable[[C], C]:
-        """Decorate a dataclass to give it a name; a taken name is an error."""
+        """Return a class decorator that registers a dataclass under `name` and sets its attribute `name`.
+
+        Raises:
+            ValueError: another class has this name already.
+        """
 
         def enter(cls: C) -> C:
             if name in self._classes:
-                raise ValueError(f"{self.kind} {name!r} is registered by {self._classes[name].__module__} already")
+                raise ValueError(f"{self.kind} {name!r} is already registered by {self._classes[name].__module__}")
             self._classes[name] = cls
             cls.name = name  # type: ignore[attr-defined]
             return cls
@@ -49,25 +56,25 @@ class Registry(Generic[T]):
         return self._classes
 
     def names(self) -> list[str]:
-        """Every registered name, sorted."""
+        """List every registered name, sorted."""
         return sorted(self._discovered)
 
     def get(self, name: str) -> type[T]:
-        """The class of that name.
+        """Return the class that is registered under `name`.
 
         Raises:
-            UnknownNameError: with the closest name and all known ones.
+            UnknownNameError: the name is not registered; the message has the closest name and the known ones.
         """
         if name not in self._discovered:
             raise UnknownNameError(self.kind, name, self._discovered)
         return self._discovered[name]
 
     def create(self, name: str, **parameters: Any) -> T:
-        """An instance with these hyper-parameters, each checked against its field.
+        """Create an instance of the class `name`; each hyper-parameter is checked against its field.
 
         Raises:
-            UnknownNameError: for the name.
-            ParameterError: for a parameter that is unknown or out of range.
+            UnknownNameError: the name is not registered.
+            ParameterError: a parameter is unknown, of the wrong type, or out of range.
         """
         adapter = self._adapter(name)
         try:
@@ -82,17 +89,17 @@ class Registry(Generic[T]):
             raise ParameterError(f"{self.kind} {name}: {wrong}. Its parameters: {known}.") from None
 
     def schema(self, name: str) -> dict[str, Any]:
-        """The JSON schema of the hyper-parameters."""
+        """Return the JSON schema of the hyper-parameters of the class `name`."""
         schema: dict[str, Any] = self._adapter(name).json_schema()
         return schema
 
     def parameters(self, instance: T) -> dict[str, Any]:
-        """The hyper-parameters of an instance, as plain values."""
+        """Return the hyper-parameters of an instance as plain values."""
         return asdict(instance)  # type: ignore[call-overload, no-any-return]
 
     def _adapter(self, name: str) -> Any:
-        """Kept: building one takes longer than the rest of what a server does for a request."""
         cls = self.get(name)
+        # Cached, because building an adapter takes longer than the rest of the server's work on a request.
         if name not in self._adapters:
             self._adapters[name] = TypeAdapter(cls)
         return self._adapters[name]

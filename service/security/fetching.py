@@ -163,5 +163,5 @@ class Fetcher:
         async for chunk in response.aiter_raw():
             content += chunk
             if len(content) > self.max_bytes:
-                raise UrlError(f"larger than {self.max_bytes:,} bytes: shrink the picture")
+                raise UrlError(f"larger than {self.max_bytes:,} bytes: shrink the image")
         return bytes(content)

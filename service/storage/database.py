@@ -70,7 +70,7 @@ def _told_as_storage_error() -> Iterator[None]:
     except IntegrityError:
         raise
     except DBAPIError as error:
-        raise StorageError(f"the database can't be used: {error.orig}; free some room or try again") from error
+        raise StorageError(f"the database can't be used: {error.orig}; free some space or try again") from error
 
 
 def _engine(url: str) -> Engine:

@@ -59,13 +59,13 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_folder_is_scored_and_broken_files_are_reported(run: Run, photos: Path) -> None:
     (photos / "empty.jpg").write_bytes(b"")
-    (photos / "text.png").write_text("not a picture")
+    (photos / "text.png").write_text("not an image")
     ran = run("score", photos, "--classes", "red,blue", "--json")
     assert ran.status == 1
     results = {Path(result["image"]).name: result for result in ran.json["results"]}
     assert sorted(results) == ["blue.png", "empty.jpg", "lime.png", "red.png", "text.png"]
     assert "empty file" in results["empty.jpg"]["error"]
-    assert "not a picture" in results["text.png"]["error"]
+    assert "not an image" in results["text.png"]["error"]
     assert results["red.png"]["classes"][0]["name"] == "red"
     assert results["red.png"]["decision"] is None
     assert "no calibration" in results["red.png"]["reason"]

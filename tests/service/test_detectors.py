@@ -202,7 +202,7 @@ def test_a_full_disk_is_507_and_leaves_the_old_calibration(
     before = calibrate(client, detector)
 
     def full(*_: object) -> None:
-        raise StorageError("no space left on device; free some room or choose another folder")
+        raise StorageError("no space left on device; free some space or choose another folder")
 
     monkeypatch.setattr("service.storage.blobs.write_bytes", full)
     answer = client.put(f"/v1/detectors/{detector}/calibration", files=files(*map(png, REDS)), data={"keep": "0.5"})

@@ -1,1 +1,1 @@
-"""Files: whole or not at all, caches, banks and features, what the package ships."""
+"""Reads and writes files: atomic writes, the disk cache, banks and features, packaged data."""

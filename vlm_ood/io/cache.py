@@ -1,4 +1,4 @@
-"""A folder of vectors on disk: addressed by content, bounded in size."""
+"""A disk cache of tensors: entries are addressed by a digest, and their total size is bounded."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -13,27 +13,27 @@ from vlm_ood.io.files import read_tensors, write_tensors
 
 
 def cache_folder() -> Path:
-    """`$VLM_OOD_CACHE`, or the place this system keeps caches in."""
+    """Return the folder of all caches: `$VLM_OOD_CACHE`, or else the user's cache folder on this system."""
     return Path(os.environ.get("VLM_OOD_CACHE") or user_cache_path("vlm-ood"))
 
 
 @dataclass(frozen=True)
 class DiskCache:
-    """Named tensors under a digest; the least recently used entries go when the folder outgrows its bound.
+    """Stores named tensors under a digest; the least recently used entries are deleted when it is full.
 
-    Reading and writing never fail a caller: a damaged entry is dropped and counts as absent, and a full disk means
-    that nothing is kept.
+    Reading and writing raise no storage errors: a damaged entry is deleted and counts as absent, and when the disk
+    is full nothing is stored.
 
     Args:
-        folder: made at the first write.
-        max_bytes: of all entries together.
+        folder: where the entries are; created at the first write.
+        max_bytes: bound on the size of all entries together.
     """
 
     folder: Path
     max_bytes: int = 2 * 2**30
 
     def get(self, digest: str) -> dict[str, Tensor] | None:
-        """The tensors stored under the digest, or None."""
+        """Return the tensors that are stored under the digest, or None."""
         path = self._path(digest)
         try:
             tensors = read_tensors(path)[0]
@@ -46,7 +46,7 @@ class DiskCache:
         return tensors
 
     def put(self, digest: str, tensors: Mapping[str, Tensor]) -> bool:
-        """Store the tensors; False when the disk has no room."""
+        """Store the tensors; return False when they can't be written."""
         try:
             write_tensors(self._path(digest), tensors)
             self._evict()
@@ -57,12 +57,12 @@ class DiskCache:
     def made(
         self, digest: str, make: Callable[[], Mapping[str, Tensor]], fits: Callable[[Mapping[str, Tensor]], bool]
     ) -> Mapping[str, Tensor]:
-        """The tensors stored under the digest, or else those of `make`, which are stored.
+        """Return the tensors that are stored under the digest, or else make and store them.
 
         Args:
-            digest: of everything that the tensors depend on.
-            make: called when there are none or when those that are stored do not fit.
-            fits: whether stored tensors are what the digest stands for: a file may be damaged.
+            digest: digest of everything that the tensors depend on.
+            make: called when nothing is stored or when `fits` refuses it.
+            fits: whether stored tensors have the expected names and shapes; a file may be damaged.
         """
         kept = self.get(digest)
         if kept is not None and fits(kept):
@@ -88,5 +88,5 @@ class DiskCache:
 
 
 def bank_cache() -> DiskCache:
-    """Where text banks are kept."""
+    """Return the disk cache of text banks."""
     return DiskCache(cache_folder() / "banks")

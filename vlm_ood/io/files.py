@@ -1,4 +1,4 @@
-"""A folder of vectors on disk: addressed by content, written whole or not at all, bounded in size."""
+"""Atomic writes of files, and reading safetensors files."""
 
 import os
 import tempfile
@@ -17,20 +17,20 @@ from vlm_ood.errors import StorageError
 def write_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file atomically: on failure, an older file of that name stays as it was.
 
     Raises:
-        StorageError: with the path and the reason; an older file of that name is untouched.
+        StorageError: the file can't be written; the message has the path and the reason.
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(kept, dict(metadata or {})))
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file, whole or not at all.
+    """Write a file atomically: on failure, an older file of that name stays as it was.
 
     Raises:
-        StorageError: with the path and the reason; an older file of that name is untouched.
+        StorageError: the file can't be written; the message has the path and the reason.
     """
     target = Path(path)
     try:
@@ -47,24 +47,24 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
                 raise
     except OSError as error:
         raise StorageError(
-            f"{target} can't be written: {error.strerror or error}; free some room or choose another folder"
+            f"{target} can't be written: {error.strerror or error}; free some space or choose another folder"
         ) from error
 
 
 @cache
 def _umask() -> int:
-    """The process's own, which can only be read by setting it: done once."""
+    """Return the umask of the process. It can only be read by setting it, which is not thread-safe: done once."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+    """Read the tensors and the metadata of a safetensors file.
 
     Raises:
-        FileNotFoundError: no such file.
-        StorageError: not a safetensors file, or a damaged one.
+        FileNotFoundError: there is no such file.
+        StorageError: it is not a safetensors file, or a damaged one.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such file: {path}")

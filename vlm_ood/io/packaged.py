@@ -1,4 +1,4 @@
-"""Where the text data lies: inside the wheel, or beside the package in a checkout."""
+"""Finds the packaged prompts and word lists: inside the wheel, or beside the package in a checkout."""
 
 from functools import cache
 from pathlib import Path
@@ -9,10 +9,10 @@ from vlm_ood.errors import StorageError
 
 @cache
 def data_folder(name: Literal["prompts", "lexicons"]) -> Path:
-    """The folder of that name.
+    """Return the path of the folder.
 
     Raises:
-        StorageError: an installation without it.
+        StorageError: the installation lacks it.
     """
     package = Path(__file__).parents[1]
     for folder in (package / "_data" / name, package.parent / name):

@@ -1,4 +1,4 @@
-"""Banks and features as safetensors files: how people with vectors in a store use the detectors."""
+"""Reads and writes banks and image features as safetensors files, so that detectors work on stored vectors alone."""
 
 import json
 import os
@@ -28,11 +28,11 @@ def save_bank(path: PathLike, bank: TextBank) -> None:
 
 
 def load_bank(path: PathLike) -> TextBank:
-    """Read a bank; one without names gets "class 0", "class 1", ...
+    """Read a bank; without `names` in the file they are "class 0", "class 1", ...
 
     Raises:
         FileNotFoundError, StorageError: no such file, or a damaged one.
-        VectorError: no `embeddings`, or other names than rows.
+        VectorError: no tensor `embeddings`, or not as many names as rows.
     """
     tensors, metadata = read_tensors(path)
     if "embeddings" not in tensors:
@@ -44,13 +44,13 @@ def load_bank(path: PathLike) -> TextBank:
 
 @dataclass(frozen=True, eq=False)
 class StoredFeatures:
-    """Features from a file, the broken rows apart.
+    """The usable rows of a features file, and the errors of the others.
 
     Args:
-        names: of every row of the file; its metadata `names`, or "row 0", "row 1", ...
-        rows: which rows are usable, in order.
-        features: of those.
-        labels: tensor `labels` of the usable rows, or None.
+        names: one per row of the file: its metadata `names`, or "row 0", "row 1", ...
+        rows: indices of the usable rows, ascending.
+        features: one row for each of them.
+        labels: the tensor `labels` for the same rows, or None.
         errors: {row: why it is not usable}.
     """
 
@@ -64,7 +64,7 @@ class StoredFeatures:
 def save_features(
     path: PathLike, features: ImageFeatures, names: list[str] | None = None, labels: Tensor | None = None
 ) -> None:
-    """Write features: the tensors of `pack_features`, `labels` (n,) and the metadata `names` where they are given.
+    """Write the tensors of `pack_features` and, where they are given, `labels` (n,) and the metadata `names`.
 
     Raises:
         StorageError: the file can't be written.
@@ -76,11 +76,11 @@ def save_features(
 
 
 def load_features(path: PathLike) -> StoredFeatures:
-    """Read features; rows that are not finite or have no length become errors, the others stay usable.
+    """Read features; a row that is not finite or has length zero is reported in `errors`, the others are usable.
 
     Raises:
         FileNotFoundError, StorageError: no such file, or a damaged one.
-        VectorError: no tensor `features` with two axes.
+        VectorError: no tensor `features` with two axes, or not as many names as rows.
     """
     tensors, metadata = read_tensors(path)
     vectors = tensors.get("features")
@@ -93,22 +93,23 @@ def load_features(path: PathLike) -> StoredFeatures:
         row: VectorError("the vector is not finite or has length zero: encode the image again")
         for row in (~good).nonzero().flatten().tolist()
     }
-    if "grid" in metadata:  # where the first versions kept it
+    if "grid" in metadata:  # the first versions stored it there
         tensors["grid"] = torch.tensor(json.loads(metadata["grid"]))
     features = unpack_features(tensors, good)
     names = json.loads(metadata["names"]) if "names" in metadata else [f"row {row}" for row in range(len(vectors))]
     if len(names) != len(vectors):
-        raise VectorError(f"{path} has {len(names)} names for {len(vectors)} rows: give one a row")
+        raise VectorError(f"{path} has {len(names)} names for {len(vectors)} rows: give one name per row")
     labels = tensors.get("labels")
     rows = tuple(good.nonzero().flatten().tolist())
     return StoredFeatures(tuple(names), rows, features, None if labels is None else labels[good].to(torch.long), errors)
 
 
 def pack_features(features: ImageFeatures) -> dict[str, Tensor]:
-    """Features as named tensors, from which `unpack_features` makes the same features to the bit.
+    """Turn features into named tensors; `unpack_features` restores them bit for bit.
 
-    `features` (n, d); where there are any `patches` (n, p, d) and `grid` (2,), for each stage `stage N` (n, p, width)
-    and `stage N grid` (2,), for each side of windows `windows N` (n, w, d).
+    Returns:
+        `features` (n, d); where they are present also `patches` (n, p, d) and `grid` (2,), `stage N` (n, p, width) and
+        `stage N grid` (2,) per stage, and `windows N` (n, w, d) per window side.
     """
     tensors = {"features": features.pooled}
     if features.patches is not None:
@@ -122,14 +123,14 @@ def pack_features(features: ImageFeatures) -> dict[str, Tensor]:
 
 
 def unpack_features(tensors: Mapping[str, Tensor], rows: Shaped[Tensor, " _"] | slice = ALL) -> ImageFeatures:
-    """Features from the tensors of `pack_features`; other tensors are left alone.
+    """Make features from the tensors of `pack_features`; tensors of other names are ignored.
 
     Args:
-        tensors: by name.
-        rows: which images to take, as an index or a mask.
+        tensors: {name: tensor}.
+        rows: which images to take: a slice, indices or a mask.
 
     Raises:
-        VectorError: rows that are not finite or have no length, axes that don't agree.
+        VectorError: a row is not finite or has length zero, or axes don't agree.
     """
     grids = {name: (int(cells[0]), int(cells[1])) for name, cells in tensors.items() if name.endswith("grid")}
     patches = tensors.get("patches")
@@ -145,6 +146,6 @@ def unpack_features(tensors: Mapping[str, Tensor], rows: Shaped[Tensor, " _"] | 
 
 
 def _numbered(kind: str, tensors: Mapping[str, Tensor]) -> dict[int, Tensor]:
-    """{3: tensor} from "stage 3"."""
+    """Collect {3: tensor} from {"stage 3": tensor}."""
     words = {name: name.split(" ") for name in tensors}
     return {int(given[1]): tensors[name] for name, given in words.items() if given[0] == kind and len(given) == 2}

@@ -38,6 +38,8 @@ def test_the_figures_are_those_of_the_scores_by_hand() -> None:
     assert far.fpr_at_95_ood == 0.25
     assert far.aupr_in == pytest.approx((3 + 4 / 5) / 4)
     assert far.aupr_out == pytest.approx((1 + 2 / 3) / 2)
+    assert far.detection_accuracy == (3 / 4 + 1) / 2  # of a threshold between 0.894 and 0.981
+    assert far.oscr == pytest.approx(2 / 3)  # two of three labelled images are right, both below every OOD image
 
 
 def test_accuracy_counts_labelled_images_only() -> None:
@@ -82,6 +84,7 @@ def test_an_ood_set_without_usable_images_is_counted_and_not_compared() -> None:
     assert {each.ood for each in evaluation.comparisons} == {"far"}
     assert evaluation.ood_sets[0].errors == {"x.png": "empty file"}
     assert evaluation.accuracy is None
+    assert {each.oscr for each in (*evaluation.comparisons, *evaluation.means())} == {None}
 
 
 def test_no_usable_image_on_one_side_is_an_error_with_the_reason() -> None:
@@ -127,6 +130,7 @@ def test_csv_has_a_line_a_comparison_and_a_line_a_mean() -> None:
     assert [(line["method"], line["ood"]) for line in lines][-2:] == [("max_cosine", "mean"), ("mcm", "mean")]
     assert float(lines[0]["auroc"]) == 7 / 8
     assert lines[0]["ood_images"] == "2"
+    assert float(lines[0]["oscr"]) == pytest.approx(2 / 3)
 
 
 def test_the_scores_of_every_image_survive_hostile_names() -> None:

@@ -9,10 +9,33 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from vlm_ood.errors import ParameterError, VectorError
-from vlm_ood.metrics import aupr_in, aupr_out, auroc, autc, fpr_at_ood_recall, fpr_at_tpr, roc_curve, tie_share
+from vlm_ood.metrics import (
+    accuracy,
+    aupr_in,
+    aupr_out,
+    auroc,
+    autc,
+    detection_accuracy,
+    fpr_at_nearest_tpr,
+    fpr_at_ood_recall,
+    fpr_at_tpr,
+    oscr,
+    roc_curve,
+    tie_share,
+)
 from vlm_ood.metrics.samples import Sample
 
-FIGURES = [auroc, tie_share, aupr_in, aupr_out, fpr_at_tpr, fpr_at_ood_recall, autc]
+FIGURES = [
+    auroc,
+    tie_share,
+    aupr_in,
+    aupr_out,
+    fpr_at_tpr,
+    fpr_at_nearest_tpr,
+    fpr_at_ood_recall,
+    detection_accuracy,
+    autc,
+]
 BY_RANK = [figure for figure in FIGURES if figure is not autc]
 
 with_ties = st.lists(st.integers(-4, 4), min_size=1, max_size=25)
@@ -36,6 +59,37 @@ def test_fpr_at_tpr_drawn_by_hand() -> None:
     assert fpr_at_tpr(id_scores, [18.5, 19, 19.5, 25]) == 0.5
     # one ID image more and nineteen are too few: t = 20
     assert fpr_at_tpr([*id_scores, 21], [18.5, 19, 19.5, 25]) == 0.75
+
+
+def test_fpr_at_nearest_tpr_drawn_by_hand() -> None:
+    #  ID   1 2 3 ... 18 19 20      nineteen of twenty are exactly 95 %, with t up to 19.5
+    #  OOD                18.5 19 19.5 25      the first three are accepted
+    id_scores, ood_scores = list(range(1, 21)), [18.5, 19, 19.5, 25]
+    assert fpr_at_nearest_tpr(id_scores, ood_scores) == 0.75
+    # of 25, 24 are 96 % and 23 are 92 %; of 10, 9 and 10 are equally near, and the larger counts
+    assert fpr_at_nearest_tpr(range(25), [22.5, 23.5, 24.5, 25.5]) == 0.5
+    assert fpr_at_nearest_tpr(range(10), [8.5, 9, 9.5]) == 2 / 3
+    # at less than the asked recall it looks better: of 33, 31 are 93.9 % and 32 are 97.0 %
+    assert fpr_at_nearest_tpr(range(33), [30.5, 31, 31.5, 32]) == 0.25
+    assert fpr_at_tpr(range(33), [30.5, 31, 31.5, 32]) == 0.5
+
+
+def test_detection_accuracy_by_hand() -> None:
+    #  ID 1 2 3, OOD 2 4: t = 1 gives (1/3 + 1) / 2, t = 2 (2/3 + 1/2) / 2, t = 3 (1 + 1/2) / 2
+    assert detection_accuracy([1, 2, 3], [2, 4]) == 0.75
+    assert detection_accuracy([2, 4], [1, 2, 3]) == 0.5
+    assert detection_accuracy([1, 2], [3]) == 1.0
+
+
+def test_oscr_by_hand() -> None:
+    #  right 1, wrong 2, right 4; OOD 3: the first is accepted before it, the last after it
+    assert oscr([1, 2, 4], [True, False, True], [3]) == pytest.approx(1 / 3)
+    assert oscr([1, 2, 3], [True, False, True], [3]) == pytest.approx(1.5 / 3)
+    assert oscr([1, 2, 4], [False, False, False], [3]) == 0.0
+    with pytest.raises(VectorError, match="ID scores and correct"):
+        oscr([1, 2], [True], [3])
+    with pytest.raises(VectorError, match="neither 0 nor 1"):
+        oscr([1, 2], [1, 2], [3])
 
 
 def test_fpr_at_ood_recall_drawn_by_hand() -> None:
@@ -80,6 +134,18 @@ def test_autc_is_the_area_below_both_error_rates_over_the_threshold() -> None:
 
 def test_large_scores_do_not_saturate() -> None:
     assert auroc([1000.0, 1001.0], [1002.0, 1003.0]) == 1.0
+
+
+@pytest.mark.parametrize("size", [np.finfo(np.float64).max, 1.0, np.finfo(np.float64).smallest_subnormal])
+def test_figures_stay_in_their_range_at_the_ends_of_floats(size: float) -> None:
+    """The difference of the largest two floats is infinite."""
+    for figure in FIGURES:
+        assert figure([-size], [size]) == (1.0 if figure in {auroc, aupr_in, aupr_out, detection_accuracy} else 0.0)
+        for id_scores, ood_scores in (([size], [-size]), ([size], [size]), ([-size, size], [-size, size, 0.0])):
+            assert 0 <= figure(id_scores, ood_scores) <= 1
+    assert autc([size], [-size]) == 1.0
+    assert autc([size], [size]) == 0.5
+    assert oscr([size], [1], [size]) == 0.5
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64])
@@ -140,6 +206,40 @@ def test_average_precision_is_that_of_scikit_learn(id_scores: list[int], ood_sco
     is_ood, scores = _labelled(id_scores, ood_scores)
     assert aupr_out(id_scores, ood_scores) == pytest.approx(average_precision_score(is_ood, scores))
     assert aupr_in(id_scores, ood_scores) == pytest.approx(average_precision_score(1 - is_ood, -scores))
+
+
+@given(with_ties, with_ties, shares)
+def test_nearest_recall_is_the_loop_over_observed_thresholds(
+    id_scores: list[int], ood_scores: list[int], share: float
+) -> None:
+    """As the papers' code has it: from the loosest useful threshold down, the first that is nearest."""
+    accepted = {
+        t: (sum(s <= t for s in id_scores) / len(id_scores), sum(s <= t for s in ood_scores) / len(ood_scores))
+        for t in sorted({*id_scores, *ood_scores})
+        if t <= max(id_scores)
+    }
+    nearest = min(accepted, key=lambda t: (round(abs(accepted[t][0] - share), 9), -accepted[t][0], -t))
+    assert fpr_at_nearest_tpr(id_scores, ood_scores, share) == accepted[nearest][1]
+    assert fpr_at_nearest_tpr(id_scores, ood_scores, 1.0) == fpr_at_tpr(id_scores, ood_scores, 1.0)
+
+
+@given(st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=1, max_size=25), with_ties)
+def test_oscr_is_the_area_below_the_curve(rows: list[tuple[int, bool]], ood_scores: list[int]) -> None:
+    id_scores, correct = [score for score, _ in rows], [right for _, right in rows]
+    thresholds = [-5, *sorted({*id_scores, *ood_scores})]
+    rates = [sum(right for s, right in rows if s <= t) / len(rows) for t in thresholds]
+    fprs = [sum(s <= t for s in ood_scores) / len(ood_scores) for t in thresholds]
+    assert oscr(id_scores, correct, ood_scores) == pytest.approx(np.trapezoid(rates, fprs))
+    assert oscr(id_scores, correct, ood_scores) <= accuracy(correct, [1] * len(correct)) + 1e-12
+
+
+@given(with_ties, with_ties)
+def test_detection_accuracy_is_the_loop_over_thresholds(id_scores: list[int], ood_scores: list[int]) -> None:
+    means = [
+        (sum(s <= t for s in id_scores) / len(id_scores) + sum(s > t for s in ood_scores) / len(ood_scores)) / 2
+        for t in range(-5, 6)
+    ]
+    assert detection_accuracy(id_scores, ood_scores) == pytest.approx(max(means))
 
 
 @given(with_ties, with_ties, shares)

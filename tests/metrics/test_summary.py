@@ -2,7 +2,17 @@
 
 import torch
 
-from vlm_ood.metrics import aupr_in, aupr_out, auroc, autc, fpr_at_ood_recall, fpr_at_tpr, summary, tie_share
+from vlm_ood.metrics import (
+    aupr_in,
+    aupr_out,
+    auroc,
+    autc,
+    detection_accuracy,
+    fpr_at_ood_recall,
+    fpr_at_tpr,
+    summary,
+    tie_share,
+)
 
 
 def test_a_summary_holds_what_the_functions_return() -> None:
@@ -16,5 +26,6 @@ def test_a_summary_holds_what_the_functions_return() -> None:
     assert row.aupr_in == aupr_in(id_scores, ood_scores)
     assert row.aupr_out == aupr_out(id_scores, ood_scores)
     assert row.autc == autc(id_scores, ood_scores)
+    assert row.detection_accuracy == detection_accuracy(id_scores, ood_scores)
     assert row.tie_share == tie_share(id_scores, ood_scores)
     assert (row.n_id, row.n_ood) == (50, 40)

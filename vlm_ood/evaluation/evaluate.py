@@ -23,6 +23,7 @@ MEASURES: Final = MappingProxyType(
         "fpr_at_95_ood": metrics.fpr_at_ood_recall,
         "aupr_in": metrics.aupr_in,
         "aupr_out": metrics.aupr_out,
+        "detection_accuracy": metrics.detection_accuracy,
     }
 )
 
@@ -127,7 +128,10 @@ def compare(method: str, id_set: ScoredSet, ood: ScoredSet, *, bootstrap: int = 
         if bootstrap
     }
     figures = {name: measure(id_scores, ood_scores) for name, measure in MEASURES.items()}
-    return Comparison(method, ood.name, **figures, intervals=intervals)
+    known = id_set.labels != UNLABELLED
+    correct = id_set.predicted[known] == id_set.labels[known]
+    rate = metrics.oscr(id_scores[known], correct, ood_scores) if len(correct) else None
+    return Comparison(method, ood.name, **figures, oscr=rate, intervals=intervals)
 
 
 def _check_names(methods: Mapping[str, Detector[Any]], id_set: FeatureSet, ood_sets: Sequence[FeatureSet]) -> None:

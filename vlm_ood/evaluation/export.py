@@ -35,14 +35,15 @@ def to_csv(evaluation: Evaluation) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     bounds = [f"{name}_{end}" for name in FIGURES for end in ("low", "high")]
-    writer.writerow(["method", "ood", *FIGURES, *bounds, "id_images", "ood_images", "ood_errors"])
+    writer.writerow(["method", "ood", *FIGURES, "oscr", *bounds, "id_images", "ood_images", "ood_errors"])
     for each in (*evaluation.comparisons, *evaluation.means()):
         ood = counts.get(each.ood)
         figures = [getattr(each, name) for name in FIGURES]
         intervals = [each.intervals.get(name) for name in FIGURES]
         ends = [end for interval in intervals for end in ((interval.low, interval.high) if interval else ("", ""))]
         sizes = [len(evaluation.id_set), len(ood) if ood else "", len(ood.errors) if ood else ""]
-        writer.writerow([each.method, each.ood, *figures, *ends, *sizes])
+        rate = "" if each.oscr is None else each.oscr
+        writer.writerow([each.method, each.ood, *figures, rate, *ends, *sizes])
     return out.getvalue()
 
 

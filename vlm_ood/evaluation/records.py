@@ -101,6 +101,9 @@ class Comparison:
         fpr_at_95_ood: the share of ID rejected by a threshold that catches at least 95 % of OOD, as in OpenOOD.
         aupr_in: area under precision and recall with ID as positive; depends on the sizes of the sets.
         aupr_out: the same with OOD as positive.
+        detection_accuracy: mean of the shares of ID accepted and OOD rejected, at the best threshold for these scores.
+        oscr: area under the share of ID accepted and classified correctly, over the share of OOD accepted; of the
+            labelled ID images, None without any. It has no interval.
         intervals: {name of a figure: its bootstrap interval}; empty when none were asked for.
     """
 
@@ -111,10 +114,12 @@ class Comparison:
     fpr_at_95_ood: float
     aupr_in: float
     aupr_out: float
+    detection_accuracy: float
+    oscr: float | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
-FIGURES = ("auroc", "fpr_at_95_id", "fpr_at_95_ood", "aupr_in", "aupr_out")
+FIGURES = ("auroc", "fpr_at_95_id", "fpr_at_95_ood", "aupr_in", "aupr_out", "detection_accuracy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,4 +153,6 @@ class Evaluation:
     def _mean(self, method: str) -> Comparison:
         of_method = [each for each in self.comparisons if each.method == method]
         figures = {name: float(np.mean([getattr(each, name) for each in of_method])) for name in FIGURES}
-        return Comparison(method, "mean", **figures, intervals={})
+        rates = [each.oscr for each in of_method if each.oscr is not None]
+        rate = float(np.mean(rates)) if rates else None
+        return Comparison(method, "mean", **figures, oscr=rate, intervals={})

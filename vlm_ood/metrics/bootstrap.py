@@ -1,4 +1,4 @@
-"""How far might a figure move with other images of the same kind?"""
+"""Confidence intervals of a figure: how far it may move with other images of the same kind."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,9 +1,11 @@
-"""How well do scores tell ID from OOD? Figures over every threshold, or at one."""
+"""Figures of how well scores separate ID from OOD images, over every threshold or at one."""
+
+from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from vlm_ood.metrics.samples import Sample, as_sample, count_for
+from vlm_ood.metrics.samples import Sample, as_sample, count_for, same_length, zeros_and_ones
 
 Scores = Float64[np.ndarray, " n"]
 Counts = Int64[np.ndarray, " thresholds"]
@@ -23,7 +25,7 @@ def auroc(id_scores: Sample, ood_scores: Sample) -> float:
 
 
 def tie_share(id_scores: Sample, ood_scores: Sample) -> float:
-    """P(ood = id) over all pairs: how far the figures depend on what is done with ties.
+    """P(ood = id) over all pairs, in [0, 1]: how far the figures depend on what is done with ties.
 
     Raises:
         VectorError: a sample that is empty or not finite.
@@ -49,7 +51,9 @@ def aupr_in(id_scores: Sample, ood_scores: Sample) -> float:
 
 
 def aupr_out(id_scores: Sample, ood_scores: Sample) -> float:
-    """Average precision with OOD as the positive side, highest score first; otherwise as `aupr_in`.
+    """Average precision with OOD as the positive side; chance is the share of OOD in both samples together.
+
+    As `aupr_in`, but with the highest score first.
 
     Raises:
         VectorError: a sample that is empty or not finite.
@@ -64,8 +68,8 @@ def fpr_at_tpr(id_scores: Sample, ood_scores: Sample, tpr: float = 0.95) -> floa
     An image is accepted when score <= t. The threshold t is the tightest observed one: the k-th smallest ID score, with
     k the smallest count that is at least `tpr` of the ID images. It is never interpolated; a tie with it is accepted.
 
-    ID is the positive side in the tables of MCM, NegLabel, CLIPN and LoCoOp, with thresholds that may differ by an
-    image (MCM takes the recall nearest to 95 %); in OpenOOD's it is OOD, see `fpr_at_ood_recall`.
+    ID is the positive side in the tables of MCM, NegLabel, CLIPN and LoCoOp, whose thresholds differ from this one
+    (`fpr_at_nearest_tpr`, or interpolated); in OpenOOD's tables it is OOD (`fpr_at_ood_recall`).
 
     Raises:
         VectorError: a sample that is empty or not finite.
@@ -75,6 +79,30 @@ def fpr_at_tpr(id_scores: Sample, ood_scores: Sample, tpr: float = 0.95) -> floa
     last = count_for(tpr, len(id_), "tpr") - 1
     threshold = np.partition(id_, last)[last]
     return float((ood <= threshold).mean())
+
+
+def fpr_at_nearest_tpr(id_scores: Sample, ood_scores: Sample, tpr: float = 0.95) -> float:
+    """The share of OOD accepted where the share of ID accepted is nearest to `tpr`, above or below. Lower is better.
+
+    This is the FPR@95 that the code of MCM, GL-MCM, NegLabel, CSP and LoCoOp prints. It may accept less than `tpr` of
+    ID, and then looks better than `fpr_at_tpr`. Source: the evaluation code of Hendrycks et al., "Deep Anomaly
+    Detection with Outlier Exposure", ICLR 2019, which they share.
+
+    An image is accepted when score <= t, with t among all observed scores, ID and OOD. Of two recalls equally near the
+    larger counts; of several t with one recall the largest, which accepts most OOD, but for a recall of 1 the smallest.
+
+    Raises:
+        VectorError: a sample that is empty or not finite.
+        ParameterError: `tpr` outside (0, 1].
+    """
+    id_, ood = _both(id_scores, ood_scores)
+    count_for(tpr, len(id_), "tpr")
+    id_accepted, ood_accepted = _accepted(id_, ood)
+    candidates = id_accepted[: int(np.searchsorted(id_accepted, len(id_))) + 1]  # up to the first that accepts all ID
+    wanted = Fraction(str(float(tpr))) * len(id_)
+    kept = min(np.unique(candidates).tolist(), key=lambda count: (abs(count - wanted), -count))
+    last = int(np.searchsorted(candidates, kept, "right")) - 1
+    return float(ood_accepted[last] / len(ood))
 
 
 def fpr_at_ood_recall(id_scores: Sample, ood_scores: Sample, recall: float = 0.95) -> float:
@@ -95,8 +123,47 @@ def fpr_at_ood_recall(id_scores: Sample, ood_scores: Sample, recall: float = 0.9
     return float((id_ >= threshold).mean())
 
 
+def detection_accuracy(id_scores: Sample, ood_scores: Sample) -> float:
+    """The largest mean of the share of ID accepted and the share of OOD rejected, over all thresholds; in [0.5, 1].
+
+    Both sides weigh the same, whatever their sizes; 0.5 is chance, and one minus it is ODIN's detection error. The
+    threshold is chosen on the very scores it is measured on, so it is an upper bound of what a chosen one reaches.
+    Source: Liang et al., "Enhancing The Reliability of Out-of-distribution Image Detection in Neural Networks", ICLR
+    2018, arXiv 1706.02690.
+
+    Raises:
+        VectorError: a sample that is empty or not finite.
+    """
+    ood_accepted, id_accepted = roc_curve(id_scores, ood_scores)
+    return float((1 + id_accepted - ood_accepted).max() / 2)
+
+
+def oscr(id_scores: Sample, correct: Sample, ood_scores: Sample) -> float:
+    """Open-set classification rate, in [0, 1], higher is better: both jobs of a classifier that may reject.
+
+    The area below the share of ID images that are accepted and classified correctly, over the share of OOD images
+    accepted, for every threshold. It equals the accuracy times the `auroc` of the correctly classified ID images
+    against the OOD images, so the accuracy is its upper bound, and it is 0 when no prediction is right. Source:
+    Dhamija et al., "Reducing Network Agnostophobia", NeurIPS 2018, arXiv 1811.04110, for the curve.
+
+    Args:
+        id_scores: (n,), higher is more OOD.
+        correct: (n,), whether the prediction for each ID image was right; 0 and 1, or booleans.
+        ood_scores: (m,), higher is more OOD.
+
+    Raises:
+        VectorError: a sample that is empty or not finite, or ID scores and `correct` of different length.
+    """
+    id_, ood = _both(id_scores, ood_scores)
+    right = zeros_and_ones(correct)
+    same_length(id_, right, "ID scores and correct")
+    if not right.any():
+        return 0.0
+    return float(right.mean()) * auroc(id_[right == 1], ood)
+
+
 def autc(id_scores: Sample, ood_scores: Sample) -> float:
-    """Area under the threshold curve, in [0, 1], lower is better: are the two sides far apart, not only in order?
+    """Area under the threshold curve, in [0, 1], lower is better; it measures how far the two sides lie apart.
 
     Source: Humblot-Renaux et al., "Beyond AUROC & co. for evaluating out-of-distribution detection performance",
     CVPR workshops 2023, arXiv 2306.14658: AUTC = (AUFPR + AUFNR) / 2, over thresholds t in [0, 1] on scores scaled to
@@ -109,6 +176,10 @@ def autc(id_scores: Sample, ood_scores: Sample) -> float:
         VectorError: a sample that is empty or not finite.
     """
     id_, ood = _both(id_scores, ood_scores)
+    size = max(np.abs(id_).max(), np.abs(ood).max())
+    if size == 0:
+        return 0.5
+    id_, ood = id_ / size, ood / size  # in [-1, 1], where no difference overflows
     least, largest = min(id_.min(), ood.min()), max(id_.max(), ood.max())
     if least == largest:
         return 0.5

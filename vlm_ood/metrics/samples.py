@@ -30,7 +30,7 @@ def as_sample(values: Sample, what: str, *, may_be_empty: bool = False) -> Float
     except (TypeError, ValueError):
         raise VectorError(f"{what} must be a flat list of numbers") from None
     if sample.ndim != 1:
-        raise VectorError(f"{what} must have one axis, got {sample.shape}: give one number an image")
+        raise VectorError(f"{what} must have one axis, got {sample.shape}: give one number per image")
     bad = sample.size - int(np.isfinite(sample).sum())
     if bad:
         raise VectorError(f"{bad} of {sample.size} {what} are NaN or infinite: leave those images out")
@@ -43,6 +43,19 @@ def same_length(first: Float64[np.ndarray, " n"], second: Float64[np.ndarray, " 
     """Raise a VectorError when two samples that belong together row by row don't agree in length."""
     if len(first) != len(second):
         raise VectorError(f"{what}: {len(first)} and {len(second)} values, they belong together row by row")
+
+
+def zeros_and_ones(correct: Sample) -> Float64[np.ndarray, " n"]:
+    """Whether each prediction was right, as 0 and 1.
+
+    Raises:
+        VectorError: no values, or others than 0 and 1.
+    """
+    right = as_sample(correct, "values of correct")
+    other = int(((right != 0) & (right != 1)).sum())
+    if other:
+        raise VectorError(f"{other} of {len(right)} values of correct are neither 0 nor 1")
+    return right
 
 
 def count_for(share: float, n: int, what: str) -> int:

@@ -1,10 +1,10 @@
-"""How good are the class predictions, and do the scores know which of them are wrong?"""
+"""Figures of class predictions, and of how well scores tell the right ones from the wrong ones."""
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
 from vlm_ood.errors import ParameterError, VectorError
-from vlm_ood.metrics.samples import Sample, as_sample, same_length
+from vlm_ood.metrics.samples import Sample, as_sample, same_length, zeros_and_ones
 
 
 def accuracy(predictions: Sample, labels: Sample) -> float:
@@ -23,7 +23,7 @@ def accuracy(predictions: Sample, labels: Sample) -> float:
 
 
 def aurc(scores: Sample, correct: Sample) -> float:
-    """Area under the risk-coverage curve, in [0, 1], lower is better: what refusing the oddest images buys.
+    """Area under the risk-coverage curve, in [0, 1], lower is better.
 
     Images are accepted by score, lowest first. The risk at coverage k / n is the share of wrong predictions among the
     first k; the area is its mean over k = 1, ..., n. Images of equal score are accepted in random order, and the result
@@ -37,7 +37,7 @@ def aurc(scores: Sample, correct: Sample) -> float:
     Raises:
         VectorError: a sample that is empty or not finite, or samples that don't belong together.
     """
-    values, wrong = as_sample(scores, "scores"), 1 - _zeros_and_ones(correct)
+    values, wrong = as_sample(scores, "scores"), 1 - zeros_and_ones(correct)
     same_length(values, wrong, "scores and correct")
     _, group, size = np.unique(values, return_inverse=True, return_counts=True)
     expected = (np.bincount(group, weights=wrong) / size).repeat(size)
@@ -48,13 +48,20 @@ def e_aurc(scores: Sample, correct: Sample) -> float:
     """`aurc` less that of scores which put every right prediction before every wrong one; 0 is best.
 
     Source: Geifman et al., "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", ICLR 2019,
-    arXiv 1805.08206. Arguments and errors as in `aurc`.
+    arXiv 1805.08206.
+
+    Args:
+        scores: (n,), higher is more OOD.
+        correct: (n,), whether each prediction was right; 0 and 1, or booleans.
+
+    Raises:
+        VectorError: a sample that is empty or not finite, or samples of different length.
     """
-    return aurc(scores, correct) - aurc(1 - _zeros_and_ones(correct), correct)
+    return aurc(scores, correct) - aurc(1 - zeros_and_ones(correct), correct)
 
 
 def ece(confidences: Sample, correct: Sample, bins: int = 15) -> float:
-    """Expected calibration error, in [0, 1], lower is better: does a confidence of 0.8 mean right in 8 of 10?
+    """Expected calibration error, in [0, 1], lower is better: how far confidences are from accuracies.
 
     The mean over images of |accuracy - mean confidence| of the bin that the image falls in. The bins are of equal
     width, each with its upper and without its lower edge, the first with both. Source: Guo et al., "On Calibration of
@@ -69,7 +76,7 @@ def ece(confidences: Sample, correct: Sample, bins: int = 15) -> float:
         VectorError: confidences outside [0, 1], or samples that are empty or don't belong together.
         ParameterError: fewer than one bin.
     """
-    confidence, right = as_sample(confidences, "confidences"), _zeros_and_ones(correct)
+    confidence, right = as_sample(confidences, "confidences"), zeros_and_ones(correct)
     same_length(confidence, right, "confidences and correct")
     if bins < 1:
         raise ParameterError(f"bins={bins}: give at least 1")
@@ -78,11 +85,3 @@ def ece(confidences: Sample, correct: Sample, bins: int = 15) -> float:
         raise VectorError(f"{outside} of {len(confidence)} confidences lie outside [0, 1]: give probabilities")
     place: Int64[np.ndarray, " n"] = np.searchsorted(np.arange(1, bins) / bins, confidence)
     return float(np.abs(np.bincount(place, weights=right - confidence)).sum() / len(right))
-
-
-def _zeros_and_ones(correct: Sample) -> Float64[np.ndarray, " n"]:
-    right = as_sample(correct, "values of correct")
-    other = int(((right != 0) & (right != 1)).sum())
-    if other:
-        raise VectorError(f"{other} of {len(right)} values of correct are neither 0 nor 1")
-    return right

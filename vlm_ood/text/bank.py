@@ -1,5 +1,6 @@
 """From class names to a text bank: prompts, their vectors, one average a name."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -97,8 +98,7 @@ def clean_names(names: Sequence[str]) -> tuple[str, ...]:
         raise ClassNamesError("no class names: give at least one")
     if "" in cleaned:
         raise ClassNamesError(f"class name {cleaned.index('') + 1} of {len(cleaned)} is empty: leave it out")
-    seen: set[str] = set()
-    doubled = [name for name in cleaned if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    doubled = sorted(name for name, times in Counter(cleaned).items() if times > 1)
     if doubled:
-        raise ClassNamesError(f"class names given twice: {', '.join(map(repr, sorted(set(doubled))))}; give each once")
+        raise ClassNamesError(f"class names given twice: {', '.join(map(repr, doubled))}; give each once")
     return cleaned

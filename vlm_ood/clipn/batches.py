@@ -7,7 +7,7 @@ processes and threads, and after an interruption.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from vlm_ood.encoders.base import run_ahead
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.errors import ImageError
 from vlm_ood.images import load_image
+
+TRIALS: Final = 10  # as in torchvision's RandomResizedCrop, which the authors used
+MAX_ASPECT: Final = 4 / 3  # likewise
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,7 @@ class PairBatches:
 
 
 def random_crop(
-    image: Image.Image, generator: np.random.Generator, share: tuple[float, float], max_aspect: float = 4 / 3
+    image: Image.Image, generator: np.random.Generator, share: tuple[float, float], max_aspect: float = MAX_ASPECT
 ) -> Image.Image:
     """A rectangle of a random share of the area and a random aspect ratio, at a random place.
 
@@ -124,10 +127,12 @@ def random_crop(
         image: of any size.
         generator: of area, ratio and place.
         share: (least, most) of the area, in (0, 1].
-        max_aspect: the longer side over the shorter one, at most. Where no such rectangle is found in ten trials the
-            largest one of an allowed ratio is cut from the centre.
+        max_aspect: the longer side over the shorter one, at most.
+
+    Returns:
+        After `TRIALS` rectangles that don't fit, the largest one of an allowed ratio from the centre.
     """
-    for _ in range(10):
+    for _ in range(TRIALS):
         area = image.width * image.height * generator.uniform(*share)
         aspect = max_aspect ** generator.uniform(-1, 1)
         width, height = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)

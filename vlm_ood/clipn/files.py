@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlm_ood.clipn.no_tower import NoTower, copy_text_tower
-from vlm_ood.encoders.base import Encoder
+from vlm_ood.encoders.base import TextEncoder
 from vlm_ood.encoders.checkpoints import fill
 from vlm_ood.errors import CheckpointError
 from vlm_ood.io.files import read_tensors, write_tensors
@@ -37,7 +37,7 @@ def save_no_tower(
     write_tensors(path, {**tower.state_dict(), "probe": probe}, {"kind": "clipn no-tower", **(metadata or {})})
 
 
-def load_no_tower(path: str | os.PathLike[str], encoder: Encoder) -> NoTower:
+def load_no_tower(path: str | os.PathLike[str], encoder: TextEncoder) -> NoTower:
     """The no-tower of a file, on the encoder's device.
 
     Raises:

@@ -62,7 +62,7 @@ def import_checkpoint(
     Raises:
         UnknownNameError: no such architecture.
         CheckpointError: not a file of tensors; keys that are missing, unexpected or of another shape, named; no
-            no-tower; another activation than the architecture's, or one that nobody stated.
+            no-tower; another activation than the architecture's, or none recorded or stated.
         StorageError: the files can't be written.
     """
     file, target = Path(source), Path(folder)

@@ -1,8 +1,8 @@
 """CLIPN's no-tower: a trained copy of an encoder's text tower whose vectors mean the negation of a prompt.
 
-Paper: Wang et al., ICCV 2023, arXiv 2308.12213. 16 learned context vectors, `prompt_no`, tell the copy to negate. The
-paper draws them as tokens before the caption; in the authors' code, and here, each is a table of one vector per
-position, added to the token embeddings.
+Paper: Wang et al., ICCV 2023, arXiv 2308.12213. 16 contexts, `prompt_no`, are learned with it. The paper draws them
+as tokens before the caption; in the authors' code, and here, each is a table of one vector per position, added to the
+token embeddings.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlm_ood.encoders.base import Encoder
+from vlm_ood.encoders.base import TextEncoder
 from vlm_ood.encoders.text_tower import TextTower
 
 CONTEXTS: Final = 16  # the authors' number
@@ -86,7 +86,7 @@ class NoTower(TextTower):
         return torch.einsum("np,plw->nlw", chosen, self.prompt_no[:, :length])
 
 
-def copy_text_tower(encoder: Encoder) -> NoTower:
+def copy_text_tower(encoder: TextEncoder) -> NoTower:
     """An untrained no-tower: its vectors are those of the encoder's own text tower.
 
     Raises:

@@ -27,6 +27,7 @@ from vlm_ood.encoders.device import Precision, choose_dtype
 from vlm_ood.errors import InputError, ParameterError
 
 STATE, RESULT = "training.safetensors", "no_tower.safetensors"
+BETAS, EPSILON = (0.9, 0.98), 1e-6  # of AdamW in the authors' code, as CLIP was trained
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def train(
     Raises:
         ParameterError: a batch that doesn't fit the pairs or the processes.
         InputError: a batch of which fewer than two pairs can be read.
-        CapabilityError: an encoder whose text tower can't be copied.
+        CapabilityError: an encoder without "text_gradients".
         CheckpointError, StorageError: a state of another training, or a damaged one.
     """
     trainer = Trainer(encoder, pairs, plan or TrainingPlan(), Group.current())
@@ -163,7 +164,7 @@ class Trainer:
         self.done = self.broken = 0
         self.tower = copy_text_tower(encoder)
         self.optimiser = torch.optim.AdamW(
-            _groups(self.tower, plan.weight_decay), lr=plan.learning_rate, betas=(0.9, 0.98), eps=1e-6
+            _groups(self.tower, plan.weight_decay), lr=plan.learning_rate, betas=BETAS, eps=EPSILON
         )
         self.dtype = choose_dtype(plan.precision, encoder.device)
         self.scaler = torch.amp.GradScaler(encoder.device.type, enabled=self.dtype is torch.float16)
@@ -201,7 +202,7 @@ class Trainer:
         loss = self._loss(batch)
         self.optimiser.zero_grad()
         scaled = self.scaler.scale(loss.total)
-        if scaled.requires_grad:  # not in a process that could read none of its pairs
+        if scaled.requires_grad:  # False in a process that could read none of its pairs
             scaled.backward()  # type: ignore[no-untyped-call]
         self.group.sum_gradients(self.tower.trained())
         self.scaler.step(self.optimiser)
@@ -211,7 +212,7 @@ class Trainer:
         return Step(self.done, self.steps, total, yes, no, opposite, self.broken)
 
     def _loss(self, batch: PairBatch) -> ClipnLoss:
-        """Of the global batch, the same in each process; the gradient is of this process's captions."""
+        """Loss of the global batch, equal in all processes; its gradient is that of this process's captions."""
         vectors = self._vectors(batch)
         readable = torch.zeros(batch.size, dtype=torch.uint8, device=self.encoder.device)
         readable[batch.places] = 1
@@ -232,8 +233,7 @@ class Trainer:
             images = self.encoder.encode_pixels(batch.pixels).pooled
             yes = self.encoder.encode_text(batch.captions)
             no = self.tower(batch.captions, batch.choices)
-        # Copies may take part in a gradient, inference tensors may not.
-        return images.float().clone(), yes.float().clone(), no.float()
+        return images.float(), yes.float(), no.float()
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.encoder.device.type, self.dtype, enabled=self.dtype is not torch.float32)

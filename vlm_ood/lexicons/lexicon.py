@@ -1,4 +1,4 @@
-"""A lexicon: words by lexicographer file, and how to narrow it."""
+"""A lexicon: words by lexicographer file, and its restrictions."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,9 +24,9 @@ class Lexicon:
     """Words by lexicographer file.
 
     Args:
-        name: shown to people.
-        files: {"noun.animal": words, "adj.all": words, ...}; what stands before the dot is the part of speech. Words
-            are kept sorted, each once a file.
+        name: for messages and reports.
+        files: {"noun.animal": words, "adj.all": words, ...}; the part of speech is before the dot. Words are sorted,
+            and each is once in a file.
         source: where the words are from.
         licence: of the source.
 

@@ -1,4 +1,4 @@
-"""Which words name a class, in whatever form they are written."""
+"""Which words name a class: its singular, plural, spelling variants and synonyms."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ _PUNCTUATION = str.maketrans("", "", " -'’.,/&")
 
 
 def key(word: str) -> str:
-    """A cleaned word less blanks and punctuation: "web site", "web-site" and "website" share theirs."""
+    """A cleaned word without blanks and punctuation: "web site", "web-site" and "website" have one key."""
     return word.translate(_PUNCTUATION)
 
 
@@ -25,7 +25,7 @@ def naming_keys(names: Iterable[str], *, synonyms: bool = True) -> frozenset[str
 
     Args:
         names: class names.
-        synonyms: whether the words that share a WordNet synset with a name count as well, in any of its senses.
+        synonyms: whether to include every word that shares a WordNet synset with a name, in any of its senses.
     """
     words = {form for name in names for part in _parts(name) for form in (part, *singulars(part))}
     if synonyms:

@@ -1,6 +1,6 @@
-"""Which words mean the same, and which lie under a common one: WordNet's synsets without WordNet.
+"""WordNet's synonyms and hyponyms from a table in this package, without NLTK's data.
 
-`lexicons/synsets.tsv.gz` has one synset a line: its part of speech (n or a), lexicographer file, sense number, the
+`lexicons/synsets.tsv.gz` has one synset per line: its part of speech (n or a), lexicographer file, sense number, the
 lines of its hypernyms (instances count), and its lemmas, the head first. WordNet calls it head.part.number, as in
 `animal.n.01`.
 """
@@ -51,7 +51,7 @@ class Thesaurus:
         return frozenset(lemma for row in rows for lemma in self.synsets[row].lemmas)
 
     def under(self, names: Iterable[str]) -> frozenset[str]:
-        """Every lemma of the synsets and of all that lies under them.
+        """Every lemma of the synsets and of all their hyponyms.
 
         Args:
             names: of synsets, such as "animal.n.01".

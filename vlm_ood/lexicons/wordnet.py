@@ -61,18 +61,21 @@ def superclasses() -> tuple[str, ...]:
 
 
 def lexicon_from_wordnet(reader: Any, corpus: str = "full", name: str = "wordnet") -> Lexicon:
-    """The same lists out of any WordNet that NLTK reads.
+    """The lists of `wordnet` from any WordNet that NLTK reads.
 
     Args:
         reader: an nltk WordNetCorpusReader, such as `nltk.corpus.wordnet`.
-        corpus: see `wordnet`.
+        corpus: "full" or "paper", as in `wordnet`.
         name: of the lexicon.
+
+    Raises:
+        UnknownNameError: another corpus.
     """
     return lexicon_of(synsets_of(reader), corpus, name)
 
 
 def lexicon_of(synsets: Iterable[Synset], corpus: str = "full", name: str = "wordnet") -> Lexicon:
-    """The lists of these synsets; see `wordnet`.
+    """The lists of these synsets: all their lemmas for "full", the first of each for "paper".
 
     Raises:
         UnknownNameError: another corpus.
@@ -100,7 +103,7 @@ def synsets_of(reader: Any) -> Iterator[Synset]:
 
 
 def lexicon_from_file(path: str | os.PathLike[str], part: PartOfSpeech = "noun") -> Lexicon:
-    """A user's own list: UTF-8 text, one word a line.
+    """A user's own list: UTF-8 text, one word per line.
 
     Args:
         path: of the file.
@@ -108,10 +111,10 @@ def lexicon_from_file(path: str | os.PathLike[str], part: PartOfSpeech = "noun")
 
     Raises:
         FileNotFoundError: no such file.
-        LexiconError: see `read_words`.
+        LexiconError: a folder; a file that is too large, not text, or holds something other than words.
     """
     if Path(path).is_dir():
-        raise LexiconError(f"{path} is a folder: give a text file with one word a line")
+        raise LexiconError(f"{path} is a folder: give a text file with one word per line")
     return Lexicon(Path(path).stem, {f"{part}.custom": read_words(path)}, source=str(path))
 
 
@@ -119,7 +122,7 @@ def lexicon_from_words(words: bytes | Sequence[str], name: str = "custom", part:
     """A user's own list: words, or the content of a file as it was uploaded.
 
     Raises:
-        LexiconError: see `parse_words`.
+        LexiconError: a list that is too large, not text, or holds something other than words.
     """
     content = words if isinstance(words, bytes) else "\n".join(words).encode()
     return Lexicon(name, {f"{part}.custom": parse_words(content, name)})
@@ -128,10 +131,10 @@ def lexicon_from_words(words: bytes | Sequence[str], name: str = "custom", part:
 def restrict(
     lexicon: Lexicon, *, only: Sequence[str] = (), under: Sequence[str] = (), not_under: Sequence[str] = ()
 ) -> Lexicon:
-    """A lexicon narrowed by lexicographer file and by WordNet's tree.
+    """A lexicon restricted by lexicographer file and by WordNet's hierarchy.
 
     Args:
-        lexicon: what to narrow.
+        lexicon: to restrict.
         only: files to keep, "noun.animal", or "noun" for all noun files; all when empty.
         under: synsets, "animal.n.01"; keeps words that have a sense at or under one of them; all when empty.
         not_under: synsets; drops words that have any sense at or under one of them.

@@ -1,7 +1,7 @@
-"""One word a line: what a word list may hold, and what is refused.
+"""Word lists with one word per line: their limits, and the lines that are refused.
 
-A list may come from a stranger through the server, and its words end in prompts, tables and pages. So a list is read
-only up to a size, and a line that could break a prompt or hide something refuses the whole list, by its number.
+A list may be uploaded to a server, and its words go into prompts, tables and pages. So a list is read only up to a
+size, and a line with control characters, invisible characters or braces refuses the whole list, by its number.
 """
 
 import os
@@ -36,11 +36,11 @@ def clean_word(word: str) -> str:
 
 
 def read_words(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The words of a UTF-8 text file, one a line; see `parse_words`.
+    """The words of a UTF-8 text file, one per line: cleaned, sorted, each once; blank lines don't count.
 
     Raises:
         FileNotFoundError: no such file.
-        LexiconError: a file that is too large (known before it is read), not text, or refused by `parse_words`.
+        LexiconError: a file that is too large (it is not read then), not text, or refused by `parse_words`.
     """
     size = Path(path).stat().st_size
     if size > MAX_BYTES:
@@ -67,24 +67,28 @@ def parse_words(content: bytes, what: str = "the word list") -> tuple[str, ...]:
         lines = content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as error:
         raise LexiconError(
-            f"{what} is not UTF-8 text (byte {error.start}): save it as UTF-8, one word a line"
+            f"{what} is not UTF-8 text (byte {error.start}): save it as UTF-8, one word per line"
         ) from None
     words = {clean_word(line) for number, line in enumerate(lines, 1) if _check(line, f"{what}, line {number}")}
     words.discard("")
     if not words:
-        raise LexiconError(f"{what} holds no words: give one a line")
+        raise LexiconError(f"{what} holds no words: give one per line")
     return tuple(sorted(words))
 
 
 def _check(line: str, where: str) -> bool:
-    """Whether the line has a word; raises when it has something else."""
+    """Whether the line holds a word; a blank line doesn't.
+
+    Raises:
+        LexiconError: it holds something else.
+    """
     if len(line) > MAX_LETTERS:
-        raise LexiconError(f"{where} has {len(line)} characters, a word at most {MAX_LETTERS}: give one word a line")
+        raise LexiconError(f"{where} has {len(line)} characters, a word at most {MAX_LETTERS}: give one word per line")
     if "{" in line or "}" in line:
         raise LexiconError(f"{where} holds a brace, which belongs to prompt templates: give the bare word")
     if not line.isprintable():
         for character in line:
             refused = _REFUSED.get(unicodedata.category(character))
             if refused:
-                raise LexiconError(f"{where} holds {refused} (U+{ord(character):04X}): give plain words, one a line")
+                raise LexiconError(f"{where} holds {refused} (U+{ord(character):04X}): give plain words, one per line")
     return bool(line.strip())

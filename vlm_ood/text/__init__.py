@@ -1,4 +1,4 @@
-"""Names and words to banks: templates, one average per name, one digest."""
+"""Class names and words to banks of vectors: prompt templates, one average per name, one digest per bank."""
 
 from vlm_ood.text.bank import BankCache, average_prompts, clean_names, text_bank
 from vlm_ood.text.templates import Templates, template_sets, templates_named

@@ -1,8 +1,8 @@
-"""From class names to a text bank: prompts, their vectors, one average a name."""
+"""From class names to a text bank: prompts, their vectors, one average per name."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,8 @@ from vlm_ood.errors import ClassNamesError
 from vlm_ood.io.cache import bank_cache
 from vlm_ood.text.templates import Templates, templates_named
 from vlm_ood.types import TextBank
+
+PROMPTS_AT_ONCE: Final = 8192  # whose vectors are in memory before averaging: 16 MiB at 512 dimensions
 
 
 @runtime_checkable
@@ -69,8 +71,16 @@ def average_prompts(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Float[Tensor, "c d"]:
-    """The averages themselves, at length 1; bounded memory for any number of names."""
-    per_chunk = max(1, 8192 // len(templates))
+    """One unit vector per name, the average over its prompts, in memory that doesn't grow with the number of names.
+
+    Args:
+        encoder: of sentences.
+        names: as they go into the templates.
+        templates: with the order of averaging and normalising.
+        batch_size: prompts in a forward pass.
+        progress: called with the number of prompts done since the last call.
+    """
+    per_chunk = max(1, PROMPTS_AT_ONCE // len(templates))
     chunks = []
     for start in range(0, len(names), per_chunk):
         part = names[start : start + per_chunk]
@@ -81,7 +91,8 @@ def average_prompts(
             batch_size=batch_size,
             progress=progress,
         )
-        chunks.append(functional.normalize(vectors.view(len(part), len(templates), -1).mean(dim=1), dim=-1))
+        per_name = vectors.view(len(part), len(templates), -1)  # (names, templates, d)
+        chunks.append(functional.normalize(per_name.mean(dim=1), dim=-1))
     return torch.cat(chunks)
 
 

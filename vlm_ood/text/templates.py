@@ -1,4 +1,4 @@
-"""Prompt templates: sentences with one place for a name.
+"""Prompt templates: sentences with one placeholder for a name.
 
 A set lives in `prompts/<name>.toml` with its source, licence and count; users pass their own lists as well.
 """
@@ -20,7 +20,7 @@ Average = Literal["normalise_first", "mean_first"]
 
 @dataclass(frozen=True)
 class Templates:
-    """A set of templates and how their embeddings become one vector a name.
+    """A set of templates, and how the vectors of their prompts become one vector per name.
 
     Args:
         templates: sentences with exactly one "{}" each, none given twice.

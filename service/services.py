@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from service.banks.cache import MemoryBanks
 from service.calibration.calibrator import Calibrator
+from service.calibration.store import CalibrationStore
 from service.detectors.maker import Maker
 from service.detectors.prepared import PreparedDetectors
 from service.detectors.store import DetectorStore
@@ -20,7 +21,7 @@ from service.security.fetching import Fetcher
 from service.security.keys import KeyStore
 from service.security.rate_limit import RateLimiter
 from service.settings import Settings
-from service.storage.blobs import Artefacts
+from service.storage.blobs import Blobs
 from service.storage.database import Database
 from vlm_ood.io.cache import DiskCache, bank_cache
 
@@ -38,6 +39,7 @@ class Services:
     database: Database
     keys: KeyStore
     limiter: RateLimiter
+    blobs: Blobs
     detectors: DetectorStore
     prepared: PreparedDetectors
     scorer: Scorer
@@ -47,6 +49,7 @@ class Services:
 
     async def start(self) -> None:
         """Load the encoders; returns when images can be scored."""
+        await self.blobs.sweep()
         await self.engine.start()
 
     async def stop(self) -> None:
@@ -72,7 +75,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
     database = Database(settings.sql_url)
     judging = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="judge")
     mining = ThreadPoolExecutor(1, thread_name_prefix="mine")
-    store = DetectorStore(database, Artefacts(settings.data / "calibrations"), settings.max_detectors)
+    blobs = Blobs(database, settings.data)
     building = ThreadPoolExecutor(BUILDERS, thread_name_prefix="build")
     maker = Maker(
         engine,
@@ -91,10 +94,11 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         database=database,
         keys=KeyStore(database),
         limiter=RateLimiter(settings.images_per_minute, settings.rate_limit_storage),
-        detectors=store,
+        blobs=blobs,
+        detectors=DetectorStore(database, blobs, settings.max_detectors),
         prepared=PreparedDetectors(maker.make, max_bytes=settings.detector_cache_bytes, wait_s=settings.prepare_wait_s),
         scorer=scorer,
-        calibrator=Calibrator(store, scorer, judging),
+        calibrator=Calibrator(CalibrationStore(database, blobs), scorer, judging),
         readiness=Readiness(engine),
         pools=(judging, building, mining),
     )

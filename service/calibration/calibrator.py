@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from service.calibration.records import CalibrationOptions
+from service.calibration.store import CalibrationStore, NewCalibration
 from service.detectors.maker import Prepared
 from service.detectors.rows import DetectorRow
-from service.detectors.store import DetectorStore, NewCalibration
 from service.engine import Timings
 from service.http.body import Upload
 from service.scoring.scorer import Encoded, Scorer
@@ -29,7 +29,7 @@ class Calibrator:
         threads: where thresholds are computed.
     """
 
-    store: DetectorStore
+    store: CalibrationStore
     scorer: Scorer
     threads: ThreadPoolExecutor
 
@@ -48,8 +48,12 @@ class Calibrator:
             raise ImageError(f"none of the {len(uploads)} images could be used: {next(iter(encoded.errors.values()))}")
         before = await self.read(row) if options.append else None
         calibration = await in_thread(self.threads, lambda: _calibrated(prepared, encoded, options, before))
-        new = NewCalibration(calibration.to_bytes(), options.keep, calibration.threshold, calibration.n)
-        await self.store.calibrate(row, new)
+        await self.store.replace(
+            row,
+            NewCalibration(
+                calibration.to_bytes(), options.keep, calibration.threshold, calibration.n, appended=before is not None
+            ),
+        )
         return calibration, encoded
 
     async def read(self, row: DetectorRow) -> Calibration | None:
@@ -58,11 +62,7 @@ class Calibrator:
         Raises:
             StorageError: its file is gone or damaged.
         """
-        stored = row.calibration
-        if stored is None:
-            return None
-        content = await self.store.database.in_thread(lambda: self.store.artefacts.get(stored.artefact))
-        return Calibration.from_bytes(content)
+        return None if row.calibration is None else Calibration.from_bytes(await self.store.read(row.calibration))
 
 
 def _calibrated(

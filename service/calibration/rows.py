@@ -9,12 +9,12 @@ from service.storage.base import Base
 
 
 class CalibrationRow(Base):
-    """The calibration of a detector; its scores are an artefact."""
+    """The calibration of a detector; its scores are a blob."""
 
     __tablename__ = "calibrations"
 
     detector_id: Mapped[str] = mapped_column(ForeignKey("detectors.id", ondelete="CASCADE"), primary_key=True)
-    artefact: Mapped[str] = mapped_column(String(64))
+    blob: Mapped[str] = mapped_column(String(100))
     keep: Mapped[float]
     threshold: Mapped[float]
     images: Mapped[int]

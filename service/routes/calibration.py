@@ -49,7 +49,7 @@ async def show(detector: TheDetector) -> CalibrationView:
 )
 async def delete(detector: TheDetector, services: TheServices) -> None:
     """The detector stays, without decisions."""
-    await services.detectors.uncalibrate(detector.tenant, detector.id)
+    await services.calibrator.store.delete(detector)
 
 
 def _answer(

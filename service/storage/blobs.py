@@ -1,45 +1,137 @@
-"""Calibration scores as files: written whole or not at all, named by owner and content."""
+"""Blobs: files written once under names that are never used again, and deleted when no row refers to them any more.
 
-import contextlib
+A row and its file can't change in one step, so `unreferenced_blobs` lists the blobs that no row refers to. A blob is in
+the list before its file is written. It leaves the list in the transaction in which a row begins to refer to it, and
+enters it again in the transaction in which the row ceases to. Whenever a process dies, the list is right.
+"""
+
+import os
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Final
 
-from vlm_ood.digests import digest_of
+import structlog
+from sqlalchemy import String, delete, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from service.storage.base import Base
+from service.storage.database import Database
 from vlm_ood.errors import StorageError
-from vlm_ood.io.files import write_bytes
+
+GRACE_S: Final = 3600.0  # far longer than any request takes from reading a row to reading its file
+
+
+class UnreferencedBlob(Base):
+    """A blob to which no row refers: not yet, or no more."""
+
+    __tablename__ = "unreferenced_blobs"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    since: Mapped[datetime]
 
 
 @dataclass(frozen=True)
-class Artefacts:
-    """A folder of files that are never changed, only replaced by others."""
+class Blobs:
+    """The files of all kinds, and the list of those to be deleted. Exactly one row refers to a blob at any time.
 
+    Args:
+        database: of the list and of the rows that refer to blobs.
+        folder: of the files; every process with this database must see the same one.
+        grace_s: how long a blob is kept after the last row ceased to refer to it, for requests that read that row.
+    """
+
+    database: Database
     folder: Path
+    grace_s: float = GRACE_S
 
-    def put(self, owner: str, content: bytes) -> str:
-        """Keep the content; the name to ask for it by.
+    async def write(self, kind: str, content: bytes) -> str:
+        """Store the content; the name of the new blob, which is on disk when this returns.
+
+        A row must `refer` to it within the grace time.
 
         Raises:
             StorageError: no room.
         """
-        name = digest_of(owner, content)
-        write_bytes(self._path(name), content)
-        return name
+        return await self.database.in_thread(lambda: self._write(kind, content))
 
-    def get(self, name: str) -> bytes:
-        """The content.
+    async def read(self, name: str) -> bytes:
+        """The content of a blob.
 
         Raises:
-            StorageError: it is gone or can't be read.
+            StorageError: the file is missing or can't be read.
         """
+        return await self.database.in_thread(lambda: self.content(name))
+
+    def content(self, name: str) -> bytes:
+        """What `read` gives, for work that is in a thread already."""
         try:
-            return self._path(name).read_bytes()
+            return (self.folder / name).read_bytes()
         except OSError as error:
-            raise StorageError(f"calibration {name[:12]} can't be read: {error.strerror}; make it again") from error
+            raise StorageError(f"{name} can't be read: {error.strerror}; restore a backup or make it again") from error
 
-    def drop(self, name: str) -> None:
-        """Forget it; no matter if it is gone already."""
-        with contextlib.suppress(OSError):
-            self._path(name).unlink()
+    def refer(self, session: Session, name: str) -> None:
+        """To be called in the transaction in which a row begins to refer to the blob.
 
-    def _path(self, name: str) -> Path:
-        return self.folder / name
+        Raises:
+            StorageError: the grace time is over and the blob was deleted.
+        """
+        if not _unlisted(session, name) or not (self.folder / name).is_file():
+            raise StorageError(f"{name} waited too long to be used and was deleted: try again")
+
+    def release(self, session: Session, name: str) -> None:
+        """To be called in the transaction in which the row ceases to refer to the blob; starts its grace time."""
+        session.add(UnreferencedBlob(name=name, since=datetime.now(UTC)))
+
+    async def sweep(self) -> None:
+        """Delete the blobs whose grace time is over; those that can't be deleted now are left to the next sweep."""
+        await self.database.in_thread(self._sweep)
+
+    def _write(self, kind: str, content: bytes) -> str:
+        name = f"{kind}/{secrets.token_hex(16)}"
+        self.database.now(lambda session: self.release(session, name))
+        path = self.folder / name
+        try:
+            _write_through(path, content)
+        except OSError as error:
+            with suppress(OSError):
+                path.unlink()
+            raise StorageError(f"{path} can't be written: {error.strerror}; free some space") from error
+        return name
+
+    def _sweep(self) -> None:
+        until = datetime.now(UTC) - timedelta(seconds=self.grace_s)
+        due = select(UnreferencedBlob.name).where(UnreferencedBlob.since <= until)
+        try:
+            for name in self.database.now(lambda session: session.scalars(due).all()):
+                self.database.now(partial(self._delete, name))
+        except (OSError, StorageError) as error:
+            structlog.get_logger("vlm_ood").warning("unreferenced blobs can't be deleted now", error=str(error))
+
+    def _delete(self, name: str, session: Session) -> None:
+        """The list's entry is locked first, so that no row can refer to the blob while its file is deleted."""
+        if _unlisted(session, name):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def _unlisted(session: Session, name: str) -> bool:
+    """Whether the blob was in the list, from which it is taken; locked until the transaction ends."""
+    return session.connection().execute(delete(UnreferencedBlob).where(UnreferencedBlob.name == name)).rowcount == 1
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Write a new file that survives a power cut once this returns; its folder and the folder above too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    for folder in (path.parent, path.parent.parent):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

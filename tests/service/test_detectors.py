@@ -1,6 +1,8 @@
 """Detectors under an id, their calibrations, and whose they are."""
 
+import errno
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,6 @@ from starlette.testclient import TestClient
 
 from tests.service.conftest import Start, services_of
 from tests.service.fakes import FakeEngine, files, in_base64, png
-from vlm_ood.errors import StorageError
 
 SPEC: dict[str, object] = {"classes": ["red thing", "blue thing"], "method": "mcm"}
 REDS = ["#ff0000", "#ee0000", "#dd0000", "#ff1111", "#ee1111", "#dd1111", "#0000ff", "#0000ee", "#1111ff", "#1111dd"]
@@ -146,6 +147,8 @@ def test_a_deleted_calibration_leaves_no_file_and_no_decision(client: TestClient
     assert len(list((tmp_path / "calibrations").iterdir())) == 1
     assert client.delete(f"/v1/detectors/{detector}/calibration").status_code == 204
     assert client.delete(f"/v1/detectors/{detector}/calibration").status_code == 404
+    assert client.portal is not None
+    client.portal.call(replace(services_of(client).blobs, grace_s=0).sweep)
     assert list((tmp_path / "calibrations").iterdir()) == []
     result = client.post(f"/v1/detectors/{detector}/score", files=files(png())).json()["results"][0]
     assert result["decision"] is None
@@ -202,9 +205,9 @@ def test_a_full_disk_is_507_and_leaves_the_old_calibration(
     before = calibrate(client, detector)
 
     def full(*_: object) -> None:
-        raise StorageError("no space left on device; free some space or choose another folder")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("service.storage.blobs.write_bytes", full)
+    monkeypatch.setattr("service.storage.blobs.os.fsync", full)
     answer = client.put(f"/v1/detectors/{detector}/calibration", files=files(*map(png, REDS)), data={"keep": "0.5"})
     assert answer.status_code == 507
     assert client.get(f"/v1/detectors/{detector}/calibration").json()["threshold"] == before["threshold"]

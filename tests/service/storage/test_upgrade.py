@@ -21,7 +21,7 @@ from service.detectors.store import DetectorStore
 from service.security.rows import ApiKey
 from service.storage import upgrade
 from service.storage.base import Base
-from service.storage.blobs import Artefacts
+from service.storage.blobs import Blobs
 from service.storage.database import Database
 from tests.service.storage import old
 from tests.service.storage.conftest import NewUrl
@@ -53,6 +53,7 @@ def check_rows(url: str) -> None:
         assert calibration is not None
         assert calibration.threshold == old.CALIBRATION["threshold"]
         assert calibration.images == old.CALIBRATION["images"]
+        assert calibration.blob == f"calibrations/{old.CALIBRATION['artefact']}", "the file keeps its place"
     finally:
         database.close()
 
@@ -118,7 +119,7 @@ def test_programs_without_migrations_refuse_an_upgraded_database(url: str) -> No
 
 async def test_the_same_content_finds_the_detector_of_an_old_database(url: str, tmp_path: Path) -> None:
     database = Database(old.make(url))
-    store = DetectorStore(database, Artefacts(tmp_path), max_detectors=2)
+    store = DetectorStore(database, Blobs(database, tmp_path), max_detectors=2)
     row, new = await store.create("acme", ASKED)
     assert (row.id, new) == (old.MINED, False)
     database.close()

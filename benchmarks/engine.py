@@ -21,7 +21,7 @@ from rich.table import Table
 
 import vlm_ood as vo
 from benchmarks.common import in_turns
-from service.engine import EngineSettings, LocalEngine
+from service.engine import EncodedImage, EngineSettings, LocalEngine
 from vlm_ood.encoders import Encoder
 from vlm_ood.images import find_images, load_image
 
@@ -65,7 +65,7 @@ async def ask(engine: LocalEngine, name: str, contents: Sequence[bytes], clients
     async def client(left: Iterator[bytes]) -> None:
         for content in left:
             (answer,) = await engine.encode_images(name, [content])
-            assert isinstance(answer, vo.ImageFeatures), answer
+            assert isinstance(answer, EncodedImage), answer
 
     await asyncio.gather(*(client(left) for _ in range(clients)))
 

@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     detector_cache_bytes: Count = 256 * MIB
     bank_cache_bytes: Count = 256 * MIB  # text banks in memory
     image_cache_bytes: Annotated[int, Ge(0)] = 64 * MIB  # features of pictures seen before; 0 keeps none
+    head_bytes: Count = 256 * MIB  # of detectors that run beside the network, on each device
     prepare_wait_s: Seconds = 10.0  # how long a request waits for its detector
     prepare_limit_s: Seconds = 1800.0
 
@@ -131,5 +132,6 @@ class Settings(BaseSettings):
             deadline_s=self.deadline_s,
             drain_s=self.drain_s,
             image_cache_bytes=self.image_cache_bytes,
+            head_bytes=self.head_bytes,
             image_limits=ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels),
         )

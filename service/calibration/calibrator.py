@@ -69,7 +69,7 @@ def _calibrated(
     prepared: Prepared, encoded: Encoded, options: CalibrationOptions, before: Calibration | None
 ) -> Calibration:
     with torch.inference_mode():
-        scores = prepared.fitted.score(encoded.features()).double().cpu().numpy()
+        scores = encoded.evidence(prepared.fitted, top=0).scores.astype(np.float64)
     if before is not None:
         before.check(prepared.fitted.digest)
         scores = np.concatenate([before.scores, scores])

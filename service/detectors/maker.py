@@ -2,13 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
-from service.engine import EncoderInfo, Engine
+from service.engine import EncoderInfo, Engine, Head
 from service.engine.text_port import EngineText
+from service.engine.worker.heads import detector_head
 from service.threads import in_thread
 from vlm_ood.detectors import FittedDetector
 from vlm_ood.errors import CapabilityError
@@ -25,6 +26,11 @@ class Prepared:
     spec: DetectorSpec
     fitted: FittedDetector[Any]
     encoder: EncoderInfo
+
+    @cached_property
+    def head(self) -> Head | None:
+        """What runs in the worker, for a method that reads more than pooled features; None for the others."""
+        return detector_head(self.fitted) if self.fitted.detector.outputs.local else None
 
 
 @dataclass(frozen=True)

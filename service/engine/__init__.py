@@ -3,7 +3,7 @@
 from service.engine.base import Engine
 from service.engine.errors import DeadlineExceeded, Draining, EngineError, NotReady, QueueFull, WorkerLost
 from service.engine.local import LocalEngine
-from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
+from service.engine.records import EncodedImage, EncoderInfo, EncoderState, Head, HeadAnswer, QueueState, Timings
 from service.engine.settings import EngineSettings
 from service.engine.text_port import EngineText
 
@@ -17,6 +17,8 @@ __all__ = [
     "EngineError",
     "EngineSettings",
     "EngineText",
+    "Head",
+    "HeadAnswer",
     "LocalEngine",
     "NotReady",
     "QueueFull",

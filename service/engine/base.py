@@ -6,8 +6,8 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
-from vlm_ood.encoders.outputs import POOLED, Outputs
+from service.engine.records import EncodedImage, EncoderInfo, EncoderState, Head, QueueState, Timings
+from vlm_ood.errors import VlmOodError
 
 
 class Engine(Protocol):
@@ -49,16 +49,16 @@ class Engine(Protocol):
         encoder: str,
         contents: Sequence[bytes],
         *,
-        outputs: Outputs = POOLED,
+        head: Head | None = None,
         deadline_s: float | None = None,
         timings: Timings | None = None,
-    ) -> list[EncodedImage]:
-        """Features of one row, or the error, of each image, in order.
+    ) -> list[EncodedImage | VlmOodError]:
+        """Pooled features and the head's answer, or the error, of each image, in order.
 
         Args:
             encoder: its name.
             contents: bytes of image files.
-            outputs: what the forward pass gives.
+            head: runs in the worker on all that it reads of an image, which stays there; None for pooled features.
             deadline_s: from now; by default the engine's own.
             timings: is filled.
 

@@ -5,21 +5,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.caching.lru import ByteLru
 from service.engine.errors import EngineError
+from service.engine.image_cache import ImageCache
 from service.engine.metrics import EngineMetrics, reason_of
-from service.engine.records import EncodedImage, EncoderInfo, Timings
+from service.engine.records import EncodedImage, EncoderInfo, Head, Timings
 from service.engine.schedule.admission import Admission, Place
 from service.engine.schedule.items import BatchKey, ImageItem, image_cost, image_key
 from service.engine.schedule.queue import FairQueue
+from service.engine.settings import EngineSettings
 from service.engine.worker.decode import DecodePool
-from vlm_ood.encoders.outputs import Outputs
-from vlm_ood.errors import VlmOodError
-from vlm_ood.types import ImageFeatures
+from vlm_ood.encoders.outputs import POOLED, Outputs
+from vlm_ood.errors import InputError, VlmOodError
 
-RECORD_BYTES = 2048  # of Python objects around the vectors
-
-CacheKey = tuple[str, str, Outputs]  # encoder's digest, file's SHA-256, outputs
+Answer = EncodedImage | VlmOodError
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,45 +25,53 @@ class _Request:
     """What its images have in common; it is their lane in the queue."""
 
     info: EncoderInfo
-    outputs: Outputs
+    head: Head | None
     key: BatchKey
+    cost: int
     deadline: float
     timings: Timings
     decoding: asyncio.Semaphore
 
+    @property
+    def outputs(self) -> Outputs:
+        """What the forward pass gives."""
+        return POOLED if self.head is None else self.head.outputs
+
 
 class ImageSide:
-    """Features of images, one row each."""
+    """Pooled features of images, and the answers of heads."""
 
     def __init__(
         self,
         decoder: DecodePool,
         queue: FairQueue,
         admission: Admission,
-        cache: ByteLru[CacheKey, ImageFeatures],
         metrics: EngineMetrics,
+        settings: EngineSettings,
     ) -> None:
         self._decoder, self._queue, self._admission = decoder, queue, admission
-        self._cache, self._metrics = cache, metrics
+        self._metrics, self._settings = metrics, settings
+        self._cache = ImageCache(settings.image_cache_bytes)
 
     async def encode(
         self,
         info: EncoderInfo,
-        outputs: Outputs,
         contents: Sequence[bytes],
+        head: Head | None,
         *,
-        max_batch: int | None,
         deadline: float,
         timings: Timings,
-    ) -> list[EncodedImage]:
-        """Features or the error of each image, in order.
+    ) -> list[Answer]:
+        """The encoded image or the error of each, in order.
 
         Raises:
             CapabilityError, InputError, EngineError: for the whole request.
         """
-        key = image_key(info, outputs, max_batch)
-        request = _Request(info, outputs, key, deadline, timings, asyncio.Semaphore(2 * self._decoder.threads))
+        outputs = POOLED if head is None else head.outputs
+        key, cost = image_key(info, outputs, self._settings.max_batch), image_cost(info, outputs)
+        request = _Request(info, head, key, cost, deadline, timings, asyncio.Semaphore(2 * self._decoder.threads))
         try:
+            self._check(info, head)
             answers = await self._all(request, contents)
         except asyncio.CancelledError:
             self._metrics.fail(info.name, "CANCELED", len(contents))
@@ -76,13 +82,22 @@ class ImageSide:
         self._count(info.name, answers)
         return answers
 
-    async def _all(self, request: "_Request", contents: Sequence[bytes]) -> list[EncodedImage]:
-        request.info.require(request.outputs)
+    def _check(self, info: EncoderInfo, head: Head | None) -> None:
+        if head is None:
+            return
+        info.require(head.outputs)
+        if head.nbytes > self._settings.head_bytes:
+            raise InputError(
+                f"this method reads patches or stages, so it runs beside the network, and its {head.nbytes:,} bytes "
+                f"are more than the {self._settings.head_bytes:,} for all of them: give fewer classes or images, or "
+                "raise head_bytes"
+            )
+
+    async def _all(self, request: _Request, contents: Sequence[bytes]) -> list[Answer]:
         left_s = request.deadline - asyncio.get_running_loop().time()
         height, width = request.info.input_size(request.outputs)
         sizes = [len(content) + 3 * height * width for content in contents]
-        cost = image_cost(request.info, request.outputs)
-        places = self._admission.admit(request.key, [cost] * len(sizes), sizes, left_s)
+        places = self._admission.admit(request.key, [request.cost] * len(sizes), sizes, left_s)
         try:
             async with asyncio.timeout_at(request.deadline):
                 answers = await asyncio.gather(
@@ -98,46 +113,38 @@ class ImageSide:
                 raise answer
         return answers
 
-    async def _one(self, request: "_Request", content: bytes, place: Place) -> EncodedImage:
+    async def _one(self, request: _Request, content: bytes, place: Place) -> Answer:
         try:
-            return await self._features(request, content)
+            return await self._encoded(request, content)
         except VlmOodError as error:
             return error
         finally:
             self._admission.release(place)
 
-    async def _features(self, request: "_Request", content: bytes) -> ImageFeatures:
+    async def _encoded(self, request: _Request, content: bytes) -> EncodedImage:
         start = time.perf_counter()
-        encoder, outputs = request.info, request.outputs
+        info, head = request.info, request.head
         async with request.decoding:  # a large request decodes a few images ahead, and leaves threads to others
             decoded = await self._decoder.decode(
-                content,
-                encoder.preprocessing_for(outputs),
-                lambda sha256: self._cache.get((encoder.digest, sha256, outputs)),
+                content, info.preprocessing_for(request.outputs), lambda sha256: self._cache.get(info, sha256, head)
             )
-        if isinstance(decoded.content, ImageFeatures):
+        if isinstance(decoded.content, EncodedImage):
             self._metrics.look_up("image", hits=1, misses=0)
             return decoded.content
         self._metrics.look_up("image", hits=0, misses=1)
-        cost = image_cost(encoder, outputs)
-        item = ImageItem(request.key, request, request.deadline, cost, pixels=decoded.content)
+        item = ImageItem(request.key, request, request.deadline, request.cost, pixels=decoded.content, head=head)
         self._queue.put(item)
-        features = await item.result
+        encoded = await item.result
         queue_s = max(0.0, time.perf_counter() - start - decoded.seconds - item.encode_s)
         request.timings.include(queue_s, decoded.seconds, item.encode_s)
-        self._metrics.queue_s.labels(encoder.name).observe(queue_s)
-        self._metrics.decode_s.labels(encoder.name).observe(decoded.seconds)
-        self._cache.put((encoder.digest, decoded.sha256, outputs), features, _nbytes(features))
-        return features
+        self._metrics.queue_s.labels(info.name).observe(queue_s)
+        self._metrics.decode_s.labels(info.name).observe(decoded.seconds)
+        self._cache.put(info, decoded.sha256, head, encoded)
+        return encoded
 
-    def _count(self, encoder: str, answers: Sequence[EncodedImage]) -> None:
+    def _count(self, encoder: str, answers: Sequence[Answer]) -> None:
         for answer in answers:
             if isinstance(answer, VlmOodError):
                 self._metrics.fail(encoder, reason_of(answer))
             else:
                 self._metrics.success.labels(encoder).inc()
-
-
-def _nbytes(features: ImageFeatures) -> int:
-    patches = 0 if features.patches is None else features.patches.nbytes
-    return int(features.pooled.nbytes + patches + RECORD_BYTES)

@@ -10,11 +10,10 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from service.caching.flight import SingleFlight
-from service.caching.lru import ByteLru
 from service.engine.errors import DeadlineExceeded, Draining, NotReady
 from service.engine.images import ImageSide
 from service.engine.metrics import EngineMetrics
-from service.engine.records import EncodedImage, EncoderInfo, EncoderState, QueueState, Timings
+from service.engine.records import EncodedImage, EncoderInfo, EncoderState, Head, QueueState, Timings
 from service.engine.schedule.admission import Admission
 from service.engine.schedule.fleet import Fleet
 from service.engine.schedule.items import ImageItem, image_cost, image_key
@@ -24,7 +23,8 @@ from service.engine.schedule.roster import Roster
 from service.engine.settings import EngineSettings, cores
 from service.engine.text import TextSide
 from service.engine.worker.decode import DecodePool
-from vlm_ood.encoders.outputs import POOLED, Outputs
+from vlm_ood.encoders.outputs import POOLED
+from vlm_ood.errors import VlmOodError
 
 
 class LocalEngine:
@@ -38,15 +38,13 @@ class LocalEngine:
     def __init__(self, settings: EngineSettings, registry: CollectorRegistry | None = None) -> None:
         self._settings = settings
         self._metrics = EngineMetrics(registry or CollectorRegistry())
-        self._queue = FairQueue(settings.max_wait_s)
+        self._queue = FairQueue(settings.max_wait_s, settings.head_bytes)
         latency = LatencyBook()
         self._fleet = Fleet(settings, self._wanted, self._queue, latency, self._metrics)
         self._roster = Roster(settings.encoders, settings.max_encoders_loaded, self._fleet.load, self._fleet.unload)
         self._admission = Admission(settings.max_queue_items, settings.max_queue_bytes, latency, self._fleet.ready)
         self._decoder = DecodePool(settings.decode_threads or cores(), settings.decode_max_bytes, settings.image_limits)
-        self._images = ImageSide(
-            self._decoder, self._queue, self._admission, ByteLru(settings.image_cache_bytes), self._metrics
-        )
+        self._images = ImageSide(self._decoder, self._queue, self._admission, self._metrics, settings)
         self._text = TextSide(self._queue, self._admission, latency, self._metrics, settings)
         self._probes: SingleFlight[str, None] = SingleFlight(abandon=True)
         self._show_gauges()
@@ -83,20 +81,13 @@ class LocalEngine:
         encoder: str,
         contents: Sequence[bytes],
         *,
-        outputs: Outputs = POOLED,
+        head: Head | None = None,
         deadline_s: float | None = None,
         timings: Timings | None = None,
-    ) -> list[EncodedImage]:
+    ) -> list[EncodedImage | VlmOodError]:
         deadline = self._deadline(deadline_s)
         async with self._lease(encoder, deadline) as info:
-            return await self._images.encode(
-                info,
-                outputs,
-                contents,
-                max_batch=self._settings.max_batch,
-                deadline=deadline,
-                timings=timings or Timings(),
-            )
+            return await self._images.encode(info, contents, head, deadline=deadline, timings=timings or Timings())
 
     async def encode_text(
         self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None

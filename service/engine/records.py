@@ -1,16 +1,17 @@
 """What passes between the engine and its callers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
+
+import torch
 
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
-from vlm_ood.errors import CapabilityError, VlmOodError
+from vlm_ood.errors import CapabilityError
 from vlm_ood.types import ImageFeatures
 
 EncoderState = Literal["cold", "loading", "ready", "failed"]
-
-EncodedImage = ImageFeatures | VlmOodError
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,60 @@ class EncoderInfo:
     def input_size(self, outputs: Outputs) -> tuple[int, int]:
         """Rows and columns of the network's input, in pixels."""
         return outputs.size or (self.preprocessing.height, self.preprocessing.width)
+
+
+class HeadAnswer(Protocol):
+    """What a head says about n images: plain values and NumPy arrays, since it crosses the pipe of a worker."""
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes in memory."""
+
+    def __len__(self) -> int:
+        """n."""
+
+    def __getitem__(self, rows: slice) -> "HeadAnswer":
+        """What it says about some of the images, as a copy or as a view."""
+
+
+class Head(Protocol):
+    """A pure function of the features of images, which a worker runs on its device right after the forward pass.
+
+    It is sent to a worker process once, so it is a record of plain values and NumPy arrays, of a class that can be
+    imported there.
+    """
+
+    @property
+    def digest(self) -> str:
+        """Heads with equal digests are equal functions."""
+
+    @property
+    def outputs(self) -> Outputs:
+        """What the function reads of an image."""
+
+    @property
+    def nbytes(self) -> int:
+        """About what its state takes in memory."""
+
+    def on(self, device: torch.device) -> Callable[[ImageFeatures], HeadAnswer]:
+        """The function, with its state on the device: n images to an answer about n images, each alone.
+
+        Raises:
+            VlmOodError: the state can't be used.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """One image after the network.
+
+    Args:
+        features: pooled, of one row.
+        answer: of the head, about one image; None without a head.
+    """
+
+    features: ImageFeatures
+    answer: HeadAnswer | None = None
 
 
 @dataclass

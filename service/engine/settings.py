@@ -37,7 +37,8 @@ class EngineSettings:
         max_queue_bytes: of these, files and pixels together.
         deadline_s: of a request that names none.
         drain_s: how long `stop` waits for what was admitted.
-        image_cache_bytes: image features kept; 0 keeps none.
+        image_cache_bytes: image features and answers of heads kept; 0 keeps none.
+        head_bytes: heads kept on each device; the least recently used one makes room.
         prompt_cache_bytes: vectors of single prompts kept.
         max_encoders_loaded: on each device, the default one included.
         image_limits: what a picture may cost.
@@ -61,6 +62,7 @@ class EngineSettings:
     deadline_s: float = 10.0
     drain_s: float = 30.0
     image_cache_bytes: int = 64 * MIB
+    head_bytes: int = 256 * MIB
     prompt_cache_bytes: int = 256 * MIB
     max_encoders_loaded: int = 2
     image_limits: ImageLimits = field(default_factory=lambda: ImageLimits(20 * MIB, 40_000_000))

@@ -5,13 +5,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 from service.detectors.maker import Prepared
-from service.engine import Engine, Timings
+from service.engine import EncodedImage, Engine, Timings
 from service.http.body import Upload
 from service.observability.metrics import HttpMetrics
 from service.problems import kind_of
@@ -20,8 +20,9 @@ from service.scoring.records import AnswerOptions
 from service.security.fetching import Fetcher
 from service.threads import in_thread
 from vlm_ood.calibration import Calibration, is_above, tolerance_of
+from vlm_ood.detectors import Evidence, FittedDetector
 from vlm_ood.errors import VlmOodError
-from vlm_ood.results import ImageResult, by_threshold, judge
+from vlm_ood.results import ImageResult, by_threshold, judge_evidence
 from vlm_ood.types import ImageFeatures
 
 FETCHES_AT_ONCE: Final = 8
@@ -32,16 +33,26 @@ class Encoded:
     """Uploads after the network.
 
     Args:
-        found: {row: its features}, in order.
-        errors: {row: why it has none}.
+        found: {row: what was found in it}, in order.
+        errors: {row: why nothing was}.
     """
 
-    found: dict[int, ImageFeatures]
+    found: dict[int, EncodedImage]
     errors: dict[int, VlmOodError]
 
     def features(self) -> ImageFeatures:
-        """Of all that have some, as one; for a thread, since the event loop does no arithmetic."""
-        return ImageFeatures.concatenate(list(self.found.values()))
+        """Pooled, of all that have some, as one; for a thread, since the event loop does no arithmetic."""
+        return ImageFeatures.concatenate([image.features for image in self.found.values()])
+
+    def evidence(self, fitted: FittedDetector[Any], top: int) -> Evidence:
+        """What the detector says about them, as it was found in the worker, or else from the pooled features here.
+
+        Args:
+            fitted: the detector they were encoded for.
+            top: how many negatives to name at least, where there are so many.
+        """
+        found = [image.answer for image in self.found.values() if isinstance(image.answer, Evidence)]
+        return Evidence.concatenate(found) if found else fitted.examine(self.features(), top)
 
 
 @dataclass(frozen=True)
@@ -63,25 +74,24 @@ class Scorer:
     chunk: int
 
     async def encode(self, uploads: Sequence[Upload], prepared: Prepared, timings: Timings) -> Encoded:
-        """Features of the uploads that are pictures."""
+        """The uploads that are pictures, with what the detector reads of them."""
         uploads = await self._fetched(uploads)
         contents = {row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, bytes)}
         errors: dict[int, VlmOodError] = {
             row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, VlmOodError)
         }
-        outputs = prepared.fitted.detector.outputs
-        found: dict[int, ImageFeatures] = {}
+        found: dict[int, EncodedImage] = {}
         rows = list(contents)
         for start in range(0, len(rows), self.chunk):
             part = rows[start : start + self.chunk]
             encoded = await self.engine.encode_images(
-                prepared.encoder.name, [contents[row] for row in part], outputs=outputs, timings=timings
+                prepared.encoder.name, [contents[row] for row in part], head=prepared.head, timings=timings
             )
             for row, result in zip(part, encoded, strict=True):
-                if isinstance(result, ImageFeatures):
-                    found[row] = result
-                else:
+                if isinstance(result, VlmOodError):
                     errors[row] = result
+                else:
+                    found[row] = result
         return Encoded(found, errors)
 
     async def score(
@@ -92,7 +102,7 @@ class Scorer:
         calibration: Calibration | None,
         timings: Timings,
     ) -> tuple[list[ImageAnswer], float]:
-        """One answer an upload, in order, and the seconds that judging took."""
+        """One answer per upload, in order, and the seconds that judging took."""
         encoded = await self.encode(uploads, prepared, timings)
         answers = {row: failure(row, uploads[row], error) for row, error in encoded.errors.items()}
         started = time.perf_counter()
@@ -132,10 +142,11 @@ def _judged(
     calibration: Calibration | None,
 ) -> list[ImageResult]:
     with torch.inference_mode():
-        results = judge(
+        results = judge_evidence(
             prepared.fitted,
             [uploads[row].name for row in encoded.found],
             encoded.features(),
+            encoded.evidence(prepared.fitted, options.top),
             calibration=calibration,
             top=options.top,
             scale=prepared.encoder.scale,

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from PIL import Image
 from torch import Tensor
 
-from service.engine import EncoderInfo, EngineError, QueueState, Timings
+from service.engine import EncodedImage, EncoderInfo, EngineError, Head, QueueState, Timings
 from tests.fakes import GRID, FakeEncoder
-from vlm_ood.encoders.outputs import POOLED, Outputs
+from vlm_ood.encoders.outputs import POOLED
 from vlm_ood.errors import ImageError, UnknownNameError, VlmOodError
 from vlm_ood.images import ImageLimits, load_image
 from vlm_ood.types import ImageFeatures
@@ -64,10 +64,10 @@ class FakeEngine:
         encoder: str,
         contents: Sequence[bytes],
         *,
-        outputs: Outputs = POOLED,
+        head: Head | None = None,
         deadline_s: float | None = None,
         timings: Timings | None = None,
-    ) -> list[ImageFeatures | VlmOodError]:
+    ) -> list[EncodedImage | VlmOodError]:
         self._fail()
         self.encoding.set()
         try:
@@ -77,7 +77,7 @@ class FakeEngine:
             raise
         if timings is not None:
             timings.include(0.001, 0.002, 0.003)
-        return [self._encoded(encoder, content, outputs) for content in contents]
+        return [self._encoded(encoder, content, head) for content in contents]
 
     async def encode_text(
         self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None
@@ -92,9 +92,12 @@ class FakeEngine:
     def queue_state(self) -> QueueState:
         return QueueState(0, 0, 0.0, 0.0)
 
-    def _encoded(self, encoder: str, content: bytes, outputs: Outputs) -> ImageFeatures | VlmOodError:
+    def _encoded(self, encoder: str, content: bytes, head: Head | None) -> EncodedImage | VlmOodError:
         try:
-            return self.encoders[encoder].encode_images([load_image(content, LIMITS)], outputs)
+            outputs = POOLED if head is None else head.outputs
+            features = self.encoders[encoder].encode_images([load_image(content, LIMITS)], outputs)
+            answer = None if head is None else head.on(features.pooled.device)(features)
+            return EncodedImage(ImageFeatures(features.pooled), answer)
         except ImageError as error:
             return error
 

@@ -7,10 +7,9 @@ from typing import Generic, Literal, TypeVar
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from service.engine.records import EncoderInfo
+from service.engine.records import EncodedImage, EncoderInfo, Head
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import VlmOodError
-from vlm_ood.types import ImageFeatures
 
 R = TypeVar("R")
 
@@ -56,6 +55,11 @@ class Item(Generic[R]):
     encode_s: float = 0.0
     result: asyncio.Future[R] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    @property
+    def head_bytes(self) -> dict[str, int]:
+        """{digest: bytes} of the heads that a worker must have for it."""
+        return {}
+
     def succeed(self, result: R) -> None:
         """Set the result, unless the caller has left."""
         if not self.result.done():
@@ -68,10 +72,15 @@ class Item(Generic[R]):
 
 
 @dataclass(eq=False, kw_only=True)
-class ImageItem(Item[ImageFeatures]):
-    """One preprocessed image."""
+class ImageItem(Item[EncodedImage]):
+    """One preprocessed image, and the head that reads its features in the worker."""
 
     pixels: UInt8[Tensor, "3 h w"]
+    head: Head | None = None
+
+    @property
+    def head_bytes(self) -> dict[str, int]:
+        return {} if self.head is None else {self.head.digest: self.head.nbytes}
 
 
 @dataclass(eq=False, kw_only=True)

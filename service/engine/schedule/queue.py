@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import chain, zip_longest
 
 from service.engine.errors import DeadlineExceeded
-from service.engine.schedule.items import AnyItem, Batch, BatchKey, Reason
+from service.engine.schedule.items import AnyItem, Batch, Reason
 from vlm_ood.errors import VlmOodError
 
 FreeIn = Callable[[], float]
@@ -24,10 +24,11 @@ class FairQueue:
 
     Args:
         max_wait_s: how long a batch that isn't full is held back for more.
+        max_head_bytes: of the heads of one batch together.
     """
 
-    def __init__(self, max_wait_s: float = 0.0) -> None:
-        self._max_wait_s = max_wait_s
+    def __init__(self, max_wait_s: float = 0.0, max_head_bytes: float = math.inf) -> None:
+        self._max_wait_s, self._max_head_bytes = max_wait_s, max_head_bytes
         self._lanes: OrderedDict[object, deque[AnyItem]] = OrderedDict()
         self._takers: list[FreeIn] = []
         self._arrived = asyncio.Event()
@@ -98,7 +99,20 @@ class FairQueue:
             return []
         if first[0].alone:
             return [first[0]]
-        return _fill(first[0].key, [lane for lane in self._lanes.values() if lane[0].key == first[0].key])
+        return self._fill([lane for lane in self._lanes.values() if lane[0].key == first[0].key])
+
+    def _fill(self, lanes: list[deque[AnyItem]]) -> list[AnyItem]:
+        """One item of each lane in turn, until the next one is too much."""
+        chosen: list[AnyItem] = []
+        cost, heads = 0, dict[str, int]()
+        for item in chain.from_iterable(zip_longest(*lanes)):
+            if item is None or item.alone:
+                continue
+            cost, heads = cost + item.cost, heads | item.head_bytes
+            if chosen and (cost > item.key.max_cost or sum(heads.values()) > self._max_head_bytes):
+                break
+            chosen.append(item)
+        return chosen
 
     def _hold_s(self, chosen: list[AnyItem], free_in_s: float) -> float:
         if not chosen:
@@ -136,19 +150,6 @@ class FairQueue:
 
     def _items(self) -> Iterator[AnyItem]:
         return chain.from_iterable(self._lanes.values())
-
-
-def _fill(key: BatchKey, lanes: list[deque[AnyItem]]) -> list[AnyItem]:
-    chosen: list[AnyItem] = []
-    cost = 0
-    for item in chain.from_iterable(zip_longest(*lanes)):
-        if item is None or item.alone:
-            continue
-        if chosen and cost + item.cost > key.max_cost:
-            break
-        chosen.append(item)
-        cost += item.cost
-    return chosen
 
 
 def _is_full(chosen: list[AnyItem]) -> bool:

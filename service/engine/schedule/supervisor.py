@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,15 +12,16 @@ import torch
 from service.caching.flight import SingleFlight
 from service.engine.errors import WorkerLost
 from service.engine.metrics import EngineMetrics
+from service.engine.schedule.delivery import deliver
+from service.engine.schedule.head_book import HeadBook
 from service.engine.schedule.items import AnyItem, Batch, ImageItem, TextItem
 from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
 from service.engine.settings import EngineSettings
 from service.engine.worker.base import Worker, WorkerGone
-from service.engine.worker.protocol import EncodedImages, Loaded
+from service.engine.worker.protocol import Loaded
 from vlm_ood.encoders.outputs import POOLED
 from vlm_ood.errors import VlmOodError
-from vlm_ood.types import ImageFeatures
 
 AT_ONCE = 2
 RETRY_S = 1.0
@@ -59,6 +60,7 @@ class Supervisor:
         self._worker: Worker | None = None
         self._loaded: dict[str, Loaded] = {}
         self._loads: SingleFlight[str, Loaded] = SingleFlight(abandon=False)
+        self._heads = HeadBook(settings.head_bytes)
         self._outstanding: deque[Batch] = deque()
         self._since = 0.0
         self._failures = 0
@@ -114,6 +116,7 @@ class Supervisor:
             self.settled.clear()
             self._worker = None
             self._loaded.clear()
+            self._heads = HeadBook(self._settings.head_bytes)
             self._reclaim()
             await worker.stop()
 
@@ -148,7 +151,7 @@ class Supervisor:
         try:
             await self.ensure(batch.key.encoder)
             async with asyncio.timeout(self._settings.batch_timeout_s):
-                seconds = await _encode(worker, batch)
+                seconds = await self._encode(worker, batch)
         except WorkerGone:
             return  # the batch stays outstanding and is reclaimed; the place stays taken
         except TimeoutError:
@@ -156,7 +159,7 @@ class Supervisor:
             worker.kill()
             return
         except VlmOodError as error:
-            self._isolate(batch, error)
+            self._isolate(batch.items, error)
         else:
             self._learn(batch, seconds)
         self._outstanding.remove(batch)
@@ -180,14 +183,33 @@ class Supervisor:
         self._metrics.batch_size.labels(name).observe(batch.count)
         self._metrics.encode_s.labels(name).observe(seconds)
 
-    def _isolate(self, batch: Batch, error: VlmOodError) -> None:
+    async def _encode(self, worker: Worker, batch: Batch) -> float:
+        """Run the batch and set its results; returns the seconds that the device took."""
+        first = batch.items[0]
+        if isinstance(first, TextItem):
+            text = await worker.encode_text(batch.key.encoder, first.prompts)
+            first.encode_s = text.seconds
+            first.succeed(torch.from_numpy(text.vectors))
+            return text.seconds
+        items = [item for item in batch.items if isinstance(item, ImageItem)]
+        heads = self._heads.send(
+            [item.head for item in items]
+        )  # nothing may be awaited from here to the call of the worker
+        pixels = [item.pixels for item in items]
+        encoded = await worker.encode_images(batch.key.encoder, pixels, batch.key.outputs or POOLED, heads)
+        self._heads.forget(encoded.not_installed)
+        for failed, error in deliver(items, heads, encoded):
+            self._isolate(failed, error)
+        return encoded.seconds
+
+    def _isolate(self, items: Sequence[AnyItem], error: VlmOodError) -> None:
         """One item can't blame another; several are tried again one by one."""
-        if len(batch.items) == 1:
-            batch.items[0].fail(error)
+        if len(items) == 1:
+            items[0].fail(error)
             return
-        for item in batch.items:
+        for item in items:
             item.alone = True
-        self._queue.put_back(batch.items)
+        self._queue.put_back(items)
 
     def _reclaim(self) -> None:
         """The oldest batch was in the worker when it died; those behind it had not begun."""
@@ -216,31 +238,3 @@ def _survives(item: AnyItem) -> bool:
         return True
     item.fail(WorkerLost("the worker died under this work twice: check the input, or try again later", RETRY_S))
     return False
-
-
-async def _encode(worker: Worker, batch: Batch) -> float:
-    """Run the batch and set its results; returns the seconds that the device took."""
-    first = batch.items[0]
-    if isinstance(first, TextItem):
-        text = await worker.encode_text(batch.key.encoder, first.prompts)
-        first.encode_s = text.seconds
-        first.succeed(torch.from_numpy(text.vectors))
-        return text.seconds
-    items = [item for item in batch.items if isinstance(item, ImageItem)]
-    encoded = await worker.encode_images(
-        batch.key.encoder, [item.pixels for item in items], batch.key.outputs or POOLED
-    )
-    for row, item in enumerate(items):
-        item.encode_s = encoded.seconds
-        _deliver(item, encoded, row)
-    return encoded.seconds
-
-
-def _deliver(item: ImageItem, encoded: EncodedImages, row: int) -> None:
-    """One row, as a record of its own; a row without length is the error of its image alone."""
-    rows = slice(row, row + 1)
-    patches = None if encoded.patches is None else torch.from_numpy(encoded.patches[rows])
-    try:
-        item.succeed(ImageFeatures(torch.from_numpy(encoded.pooled[rows]), patches, encoded.grid))
-    except VlmOodError as error:
-        item.fail(error)

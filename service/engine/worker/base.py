@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from service.engine.settings import Loader
-from service.engine.worker.protocol import EncodedImages, EncodedText, Loaded
+from service.engine.worker.protocol import EncodedImages, EncodedText, HeadWork, Loaded
 from vlm_ood.encoders.device import Precision
 from vlm_ood.encoders.outputs import Outputs
 
@@ -54,9 +54,9 @@ class Worker(Protocol):
         """Let go of an encoder."""
 
     async def encode_images(
-        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs
+        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs, heads: HeadWork
     ) -> EncodedImages:
-        """One forward pass over images of one size."""
+        """One forward pass over images of one size, and the heads; batches run in the order of these calls."""
 
     async def encode_text(self, name: str, prompts: tuple[str, ...]) -> EncodedText:
         """One pass over prompts."""

@@ -14,14 +14,14 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from service.engine.records import EncodedImage
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.errors import ImageError
 from vlm_ood.images import ImageLimits, load_image
-from vlm_ood.types import ImageFeatures
 
 BYTES_PER_PIXEL = 8  # Pillow keeps RGB in 4, and turning a picture upright makes a copy
 
-LookUp = Callable[[str], ImageFeatures | None]
+LookUp = Callable[[str], EncodedImage | None]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Decoded:
 
     Args:
         sha256: of the file.
-        content: pixels for the network, or the features that were known of them.
+        content: pixels for the network, or what was known of them.
         seconds: spent on it.
     """
 
     sha256: str
-    content: UInt8[Tensor, "3 h w"] | ImageFeatures
+    content: UInt8[Tensor, "3 h w"] | EncodedImage
     seconds: float
 
 

@@ -1,8 +1,9 @@
-"""What a worker does, in whichever process: load encoders, warm them up, run batches."""
+"""What a worker does, in whichever process: load encoders, warm them up, run batches and heads."""
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import UInt8
@@ -10,10 +11,22 @@ from torch import Tensor
 
 from service.engine.records import EncoderInfo
 from service.engine.settings import Loader
-from service.engine.worker.protocol import EncodedImages, EncodedText, Loaded, Timing, Vectors
+from service.engine.worker.installed import InstalledHeads
+from service.engine.worker.protocol import (
+    NO_HEADS,
+    EncodedImages,
+    EncodedText,
+    ErrorReply,
+    HeadWork,
+    Loaded,
+    Timing,
+    Vectors,
+)
 from vlm_ood.encoders import Encoder
 from vlm_ood.encoders.device import Precision
 from vlm_ood.encoders.outputs import PATCHES, POOLED, Outputs
+from vlm_ood.errors import EncoderError
+from vlm_ood.types import ImageFeatures
 
 WARM_UP_PROMPTS = (1, 16)
 
@@ -24,6 +37,7 @@ class Executor:
     def __init__(self, load: Loader, device: str, dtype: Precision) -> None:
         self._load, self._device, self._dtype = load, device, dtype
         self._encoders: dict[str, Encoder] = {}
+        self._heads = InstalledHeads()
 
     def load(self, name: str, max_batch: int | None) -> Loaded:
         """Load an encoder; it serves once it is warm."""
@@ -39,9 +53,19 @@ class Executor:
         gc.collect()
         torch.cuda.empty_cache()  # does nothing without a context
 
-    def encode_images(self, name: str, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs) -> EncodedImages:
-        """One forward pass over preprocessed images."""
-        return _encode_images(self._encoders[name], pixels, outputs)
+    def encode_images(
+        self, name: str, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs, heads: HeadWork = NO_HEADS
+    ) -> EncodedImages:
+        """One forward pass over preprocessed images, and what heads say about them."""
+        start = time.perf_counter()
+        encoder = self._encoders[name]
+        self._heads.update(heads, encoder.device)
+        features = _forward(encoder, pixels, outputs)
+        pooled = _to_array(features.pooled)
+        answers = self._heads.run(heads.run, features)
+        if any(isinstance(answer, ErrorReply) for answer in answers) and self.device_is_lost():
+            raise EncoderError("the device was lost while a head ran")
+        return EncodedImages(pooled, answers, self._heads.missing(heads.run), time.perf_counter() - start)
 
     def encode_text(self, name: str, prompts: Sequence[str]) -> EncodedText:
         """One pass over prompts."""
@@ -60,14 +84,10 @@ class Executor:
         return False
 
 
-def _encode_images(encoder: Encoder, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs) -> EncodedImages:
-    start = time.perf_counter()
+def _forward(encoder: Encoder, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs) -> ImageFeatures:
     if encoder.device.type == "cuda":
         pixels = pixels.pin_memory().to(encoder.device, non_blocking=True)
-    features = encoder.encode_pixels(pixels, outputs)
-    pooled = _to_array(features.pooled)
-    tokens = None if features.patches is None else _to_array(features.patches)
-    return EncodedImages(pooled, tokens, features.grid, time.perf_counter() - start)
+    return encoder.encode_pixels(pixels, outputs)
 
 
 def _to_array(vectors: Tensor) -> Vectors:
@@ -83,26 +103,33 @@ def _warm_up(encoder: Encoder, largest: int) -> tuple[Timing, ...]:
         passes += [(PATCHES, n) for n in sorted({1, largest})]
     timings = []
     for outputs, n in passes:
-        _encode_images(encoder, blank[:n], outputs)
-        seconds = _encode_images(encoder, blank[:n], outputs).seconds
+        for _ in range(2):
+            seconds = _seconds(partial(_forward, encoder, blank[:n], outputs))
         timings.append(Timing(outputs, blank[:n, 0].numel(), seconds))
     return (*timings, *_warm_up_text(encoder))
-
-
-def _blank(encoder: Encoder, n: int) -> UInt8[Tensor, "n 3 h w"]:
-    """Grey images of the encoder's own size."""
-    return torch.full((n, 3, encoder.preprocessing.height, encoder.preprocessing.width), 127, dtype=torch.uint8)
 
 
 def _warm_up_text(encoder: Encoder) -> list[Timing]:
     timings = []
     for n in WARM_UP_PROMPTS:
         prompts = [f"a photo of a thing number {row}." for row in range(n)]
-        encoder.encode_text(prompts)
-        start = time.perf_counter()
-        _to_array(encoder.encode_text(prompts))
-        timings.append(Timing(None, n, time.perf_counter() - start))
+        for _ in range(2):
+            seconds = _seconds(partial(encoder.encode_text, prompts))
+        timings.append(Timing(None, n, seconds))
     return timings
+
+
+def _seconds(work: Callable[[], Tensor | ImageFeatures]) -> float:
+    """What the work takes until its result is on the host."""
+    start = time.perf_counter()
+    result = work()
+    _to_array(result.pooled if isinstance(result, ImageFeatures) else result)
+    return time.perf_counter() - start
+
+
+def _blank(encoder: Encoder, n: int) -> UInt8[Tensor, "n 3 h w"]:
+    """Grey images of the encoder's own size."""
+    return torch.full((n, 3, encoder.preprocessing.height, encoder.preprocessing.width), 127, dtype=torch.uint8)
 
 
 def _describe(name: str, encoder: Encoder) -> EncoderInfo:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from service.engine.worker.base import WorkerPlan
 from service.engine.worker.executor import Executor
-from service.engine.worker.protocol import EncodedImages, EncodedText, Loaded, known_error
+from service.engine.worker.protocol import EncodedImages, EncodedText, HeadWork, Loaded, known_error
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import VlmOodError
 
@@ -45,10 +45,10 @@ class InlineWorker:
         await _run(self._loading, lambda: self._executor.unload(name))
 
     async def encode_images(
-        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs
+        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs, heads: HeadWork
     ) -> EncodedImages:
         return await _run(
-            self._encoding, lambda: self._executor.encode_images(name, torch.stack(list(images)), outputs)
+            self._encoding, lambda: self._executor.encode_images(name, torch.stack(list(images)), outputs, heads)
         )
 
     async def encode_text(self, name: str, prompts: tuple[str, ...]) -> EncodedText:

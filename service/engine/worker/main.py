@@ -87,7 +87,7 @@ class WorkerProcess:
 
     def _encode_images(self, message: EncodeImages) -> Answer:
         pixels = self._slot(message.slot, message.segment).read(message.shape)
-        return self._executor.encode_images(message.name, pixels, message.outputs)
+        return self._executor.encode_images(message.name, pixels, message.outputs, message.heads)
 
     def _slot(self, number: int, segment: str) -> SharedPixels:
         """The slot's memory; larger memory has another name."""

@@ -22,6 +22,7 @@ from service.engine.worker.protocol import (
     EncodeImages,
     EncodeText,
     ErrorReply,
+    HeadWork,
     Job,
     Load,
     Loaded,
@@ -81,12 +82,12 @@ class ProcessWorker:
         await self._call(type(None), Unload(name))
 
     async def encode_images(
-        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs
+        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs, heads: HeadWork
     ) -> EncodedImages:
         slot = self._free_slots.pop()
         try:
             pixels = self._slot(slot, sum(image.nbytes for image in images))
-            message = EncodeImages(name, slot, pixels.name, (len(images), *images[0].shape), outputs)
+            message = EncodeImages(name, slot, pixels.name, (len(images), *images[0].shape), outputs, heads)
             encoded = await self._call(EncodedImages, message, lambda: pixels.write(images))
             pixels.unlink()  # the worker has it
             return encoded

@@ -2,11 +2,12 @@
 
 from copy import copy
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from service.engine.records import EncoderInfo
+from service.engine.records import EncoderInfo, Head, HeadAnswer
 from vlm_ood import errors
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import EncoderError, VlmOodError
@@ -30,6 +31,35 @@ class Unload:
 
 
 @dataclass(frozen=True)
+class HeadRows:
+    """Rows of a batch that one head reads."""
+
+    digest: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HeadWork:
+    """What a worker does with heads for one batch, in this order.
+
+    It travels with the batch: a worker runs its jobs one after another, so that what is installed or dropped here is
+    so for every later batch, and no answer needs to be waited for.
+
+    Args:
+        drop: digests of heads that make room.
+        install: heads that are new to the worker.
+        run: after the forward pass.
+    """
+
+    drop: tuple[str, ...] = ()
+    install: tuple[Head, ...] = ()
+    run: tuple[HeadRows, ...] = ()
+
+
+NO_HEADS: Final = HeadWork()
+
+
+@dataclass(frozen=True)
 class EncodeImages:
     """Encode the images that lie in a slot.
 
@@ -39,6 +69,7 @@ class EncodeImages:
         segment: name of the shared memory that is the slot now; the worker attaches it when it is new.
         shape: (n, 3, h, w) of the pixels in it.
         outputs: what the forward pass gives.
+        heads: what is done with it.
     """
 
     name: str
@@ -46,6 +77,7 @@ class EncodeImages:
     segment: str
     shape: tuple[int, ...]
     outputs: Outputs
+    heads: HeadWork
 
 
 @dataclass(frozen=True)
@@ -87,24 +119,6 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class EncodedImages:
-    """pooled (n, d), patches (n, p, d) or None, and what the pass took."""
-
-    pooled: Vectors
-    patches: Vectors | None
-    grid: tuple[int, int] | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class EncodedText:
-    """vectors (n, d), and what the pass took."""
-
-    vectors: Vectors
-    seconds: float
-
-
-@dataclass(frozen=True)
 class ErrorReply:
     """The exception with which a job ended."""
 
@@ -114,6 +128,31 @@ class ErrorReply:
     def of(cls, error: BaseException) -> "ErrorReply":
         """A copy without traceback and causes, which would keep the job's memory in use."""
         return cls(copy(known_error(error)))
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """What became of the n images of a batch.
+
+    Args:
+        pooled: (n, d).
+        answers: of each of `HeadWork.run`, or the error with which it ended.
+        not_installed: digests of heads that the worker could not install; their answers say why.
+        seconds: what the pass and the heads took.
+    """
+
+    pooled: Vectors
+    answers: tuple[HeadAnswer | ErrorReply, ...]
+    not_installed: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """vectors (n, d), and what the pass took."""
+
+    vectors: Vectors
+    seconds: float
 
 
 def known_error(error: BaseException) -> VlmOodError:

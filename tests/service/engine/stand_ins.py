@@ -4,10 +4,13 @@ import asyncio
 import io
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Semaphore
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -18,7 +21,7 @@ from service.engine.schedule.items import BatchKey, ImageItem
 from tests.fakes import FakeEncoder
 from vlm_ood.encoders.base import Progress
 from vlm_ood.encoders.device import Precision
-from vlm_ood.encoders.outputs import POOLED, Outputs
+from vlm_ood.encoders.outputs import PATCHES, POOLED, Outputs
 from vlm_ood.types import ImageFeatures
 
 POISON = (255, 0, 255)  # a picture of this colour fails in the network
@@ -104,6 +107,52 @@ class MortalEncoder(FakeEncoder):
             lives.write_text(str(left - 1))
             os.kill(os.getpid(), signal.SIGKILL if deadly else signal.SIGSTOP)
         return super().encode_pixels(pixels, outputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What `EchoHead` answers: an array with n rows."""
+
+    values: npt.NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: slice) -> "Rows":
+        return Rows(self.values[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class EchoHead:
+    """Answers with the patches that it reads, or with the pooled vectors where there are none.
+
+    Args:
+        installs: grows by the digest with each installation in this process.
+        broken: what it raises when it is installed; may be emptied.
+        chokes_on: a pooled vector at which it fails.
+    """
+
+    digest: str = "echo"
+    outputs: Outputs = PATCHES
+    nbytes: int = 100
+    installs: list[str] = field(default_factory=list)
+    broken: list[Exception] = field(default_factory=list)
+    chokes_on: npt.NDArray[np.float32] | None = None
+
+    def on(self, device: torch.device) -> Callable[[ImageFeatures], Rows]:
+        self.installs.append(self.digest)
+        if self.broken:
+            raise self.broken[0]
+        return self._echo
+
+    def _echo(self, features: ImageFeatures) -> Rows:
+        if self.chokes_on is not None and (features.pooled @ torch.from_numpy(self.chokes_on) > 0.999).any():
+            raise RuntimeError("the head chokes")
+        return Rows((features.pooled if features.patches is None else features.patches).numpy())
 
 
 def load_mortal(name: str, device: str, dtype: Precision) -> MortalEncoder:

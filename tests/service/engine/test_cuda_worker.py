@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from service.engine import EngineSettings
+from service.engine import EncodedImage, EngineSettings
 from tests.service.engine.conftest import Start
 from tests.service.engine.stand_ins import shades
 from vlm_ood.encoders import load_encoder
 from vlm_ood.images import load_image
-from vlm_ood.types import ImageFeatures
 
 
 @pytest.mark.gpu
@@ -22,5 +21,5 @@ async def test_a_worker_on_a_gpu_sees_what_the_encoder_sees(start: Start) -> Non
     answers = await engine.encode_images("embedded", contents)
     bare = load_encoder("embedded", device="cuda").encode_images([load_image(content) for content in contents])
     for row, answer in enumerate(answers):
-        assert isinstance(answer, ImageFeatures)
-        torch.testing.assert_close(answer.pooled[0], bare.pooled[row].cpu(), rtol=0, atol=1e-2)
+        assert isinstance(answer, EncodedImage)
+        torch.testing.assert_close(answer.features.pooled[0], bare.pooled[row].cpu(), rtol=0, atol=1e-2)

@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 import torch
 
+from service.engine import EncodedImage
 from service.engine.worker.decode import ByteBudget, DecodePool
 from tests.fakes import FakeEncoder
 from tests.service.engine.stand_ins import PATIENCE_S, picture
@@ -37,7 +38,7 @@ async def test_the_pixels_are_those_of_the_encoder(pool: DecodePool) -> None:
 
 
 async def test_what_the_cache_knows_is_not_decoded(pool: DecodePool) -> None:
-    known = ImageFeatures(torch.ones(1, 4))
+    known = EncodedImage(ImageFeatures(torch.ones(1, 4)))
     decoded = await pool.decode(b"no picture at all", PREPROCESSING, lambda digest: known)
     assert decoded.content is known
 

@@ -13,27 +13,36 @@ from prometheus_client import CollectorRegistry
 from service.engine import DeadlineExceeded, Draining, EncodedImage, LocalEngine, NotReady, QueueFull, Timings
 from tests.fakes import FakeEncoder
 from tests.service.engine.conftest import Start
-from tests.service.engine.stand_ins import PATIENCE_S, POISON, Gate, GatedEncoder, picture, settings_with, shades
+from tests.service.engine.stand_ins import (
+    PATIENCE_S,
+    POISON,
+    EchoHead,
+    Gate,
+    GatedEncoder,
+    picture,
+    settings_with,
+    shades,
+)
 from vlm_ood.encoders.device import Precision
-from vlm_ood.encoders.outputs import PATCHES, Outputs
-from vlm_ood.errors import CapabilityError, CheckpointError, EncoderError, ImageError, InputError, UnknownNameError
+from vlm_ood.encoders.outputs import Outputs
+from vlm_ood.errors import CheckpointError, EncoderError, ImageError, InputError, UnknownNameError, VlmOodError
 from vlm_ood.images import load_image
-from vlm_ood.types import ImageFeatures
 
-Answers = asyncio.Task[list[EncodedImage]]
+Answer = EncodedImage | VlmOodError
+Answers = asyncio.Task[list[Answer]]
 
 
 def ask(engine: LocalEngine, contents: Sequence[bytes], deadline_s: float | None = None) -> Answers:
     return asyncio.create_task(engine.encode_images("fake", contents, deadline_s=deadline_s))
 
 
-def kinds(answers: Sequence[EncodedImage]) -> list[str]:
+def kinds(answers: Sequence[Answer]) -> list[str]:
     return [type(answer).__name__ for answer in answers]
 
 
-def pooled(answer: EncodedImage) -> torch.Tensor:
-    assert isinstance(answer, ImageFeatures)
-    return answer.pooled
+def pooled(answer: Answer) -> torch.Tensor:
+    assert isinstance(answer, EncodedImage)
+    return answer.features.pooled
 
 
 async def waiting(engine: LocalEngine, n: int) -> None:
@@ -58,15 +67,10 @@ async def hold(engine: LocalEngine, gate: Gate) -> tuple[Answers, Answers]:
 async def test_features_are_those_of_the_bare_encoder(gate: Gate, start: Start) -> None:
     engine = await start(settings_with(gate))
     contents = [picture(colour) for colour in ("red", "green", "blue")]
-    answers = await engine.encode_images("fake", contents, outputs=PATCHES)
-    expected = FakeEncoder().encode_images([load_image(content) for content in contents], patches=True)
+    answers = await engine.encode_images("fake", contents)
+    expected = FakeEncoder().encode_images([load_image(content) for content in contents])
     for row, answer in enumerate(answers):
-        assert isinstance(answer, ImageFeatures)
-        assert answer.patches is not None
-        assert expected.patches is not None
-        torch.testing.assert_close(answer.pooled[0], expected.pooled[row])
-        torch.testing.assert_close(answer.patches[0], expected.patches[row])
-        assert answer.grid == expected.grid
+        torch.testing.assert_close(pooled(answer)[0], expected.pooled[row])
 
 
 async def test_an_image_alone_and_in_a_batch_has_the_same_features(gate: Gate, start: Start) -> None:
@@ -88,7 +92,7 @@ async def test_images_of_another_size_have_batches_of_their_own_and_larger_ones_
     engine = await start(settings_with(gate))
     held = await hold(engine, gate)
     requests = [
-        asyncio.create_task(engine.encode_images("fake", shades(4), outputs=Outputs(size=size)))
+        asyncio.create_task(engine.encode_images("fake", shades(4), head=EchoHead(str(size), Outputs(size=size))))
         for size in (None, (16, 8), (8, 8), (64, 64))
     ]
     await waiting(engine, 16)
@@ -103,7 +107,8 @@ async def test_features_of_another_size_are_the_encoders_at_that_size(gate: Gate
     Image.effect_mandelbrot((40, 30), (-2, -1.5, 1, 1.5), 50).save(file, "PNG")
     answers = []
     for size in (None, (4, 6)):
-        (answer,) = await engine.encode_images("fake", [file.getvalue()], outputs=Outputs(size=size))
+        head = EchoHead("echo", Outputs(size=size))
+        (answer,) = await engine.encode_images("fake", [file.getvalue()], head=head)
         expected = GatedEncoder(gate).encode_images([load_image(file.getvalue())], Outputs(size=size))
         torch.testing.assert_close(pooled(answer), expected.pooled)
         answers.append(pooled(answer))
@@ -130,7 +135,7 @@ async def test_a_large_request_is_split_and_does_not_starve_a_small_one(gate: Ga
     gate.open()
     await small
     assert not large.done()
-    assert kinds(await large) == ["ImageFeatures"] * 10
+    assert kinds(await large) == ["EncodedImage"] * 10
     await asyncio.gather(*held)
     assert gate.batches == [1, 1, 4, 4, 3]
 
@@ -141,7 +146,7 @@ async def test_one_bad_image_of_ten_is_one_error(gate: Gate, start: Start) -> No
     contents[3] = contents[3][:50]
     answers = await engine.encode_images("fake", contents)
     assert [row for row, answer in enumerate(answers) if isinstance(answer, ImageError)] == [3]
-    assert sum(isinstance(answer, ImageFeatures) for answer in answers) == 9
+    assert sum(isinstance(answer, EncodedImage) for answer in answers) == 9
 
 
 async def test_an_image_that_breaks_the_network_fails_alone(gate: Gate, start: Start) -> None:
@@ -151,11 +156,11 @@ async def test_an_image_that_breaks_the_network_fails_alone(gate: Gate, start: S
     poisoned = ask(engine, [picture(POISON), picture("green")])
     await waiting(engine, 3)
     gate.open()
-    assert kinds(await stranger) == ["ImageFeatures"]
+    assert kinds(await stranger) == ["EncodedImage"]
     error, good = await poisoned
     assert type(error) is EncoderError
     assert "poisoned" in str(error)
-    assert isinstance(good, ImageFeatures)
+    assert isinstance(good, EncodedImage)
     await asyncio.gather(*held)
     assert gate.batches == [1, 1, 3, 1, 1, 1]
 
@@ -196,7 +201,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(gate: Gat
     assert refusal.value.retry_after_s > 0
     gate.open()
     await asyncio.gather(*held)
-    assert kinds(await engine.encode_images("fake", shades(3))) == ["ImageFeatures"] * 3
+    assert kinds(await engine.encode_images("fake", shades(3))) == ["EncodedImage"] * 3
 
 
 async def test_bytes_fill_the_queue_too(gate: Gate, start: Start) -> None:
@@ -230,7 +235,7 @@ async def test_draining_finishes_what_is_inside_and_refuses_the_rest(gate: Gate,
             await call
     assert not stopping.done()
     gate.open()
-    assert [kinds(answers) for answers in await asyncio.gather(*held)] == [["ImageFeatures"]] * 2
+    assert [kinds(answers) for answers in await asyncio.gather(*held)] == [["EncodedImage"]] * 2
     await stopping
 
 
@@ -258,8 +263,6 @@ async def test_the_same_file_is_encoded_once(gate: Gate, start: Start) -> None:
     assert gate.batches == [1]
     assert torch.equal(pooled(first[0]), pooled(second[0]))
     assert timings == Timings()
-    await engine.encode_images("fake", [picture("red")], outputs=PATCHES)
-    assert gate.batches == [1, 1]
 
 
 async def test_another_encoder_does_not_find_the_features_of_the_first(gate: Gate, start: Start) -> None:
@@ -362,9 +365,9 @@ async def test_a_request_that_can_not_wait_for_a_load_leaves_it_to_the_next(gate
     with pytest.raises(DeadlineExceeded, match="loaded"):
         await engine.encode_images("other", shades(1), deadline_s=0.02)
     assert engine.encoder_state("other") == "loading"
-    assert kinds(await engine.encode_images("fake", shades(1))) == ["ImageFeatures"]
+    assert kinds(await engine.encode_images("fake", shades(1))) == ["EncodedImage"]
     may_load.set()
-    assert kinds(await engine.encode_images("other", shades(1))) == ["ImageFeatures"]
+    assert kinds(await engine.encode_images("other", shades(1))) == ["EncodedImage"]
 
 
 async def test_a_default_encoder_that_can_not_be_loaded_fails_the_start(gate: Gate, start: Start) -> None:
@@ -408,15 +411,6 @@ async def test_what_is_not_offered_is_not_loaded(gate: Gate, start: Start) -> No
     ):
         with pytest.raises(UnknownNameError):
             await call
-
-
-async def test_an_encoder_that_gives_no_patches_says_so(
-    gate: Gate, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(GatedEncoder, "capabilities", frozenset())
-    engine = await start(settings_with(gate))
-    with pytest.raises(CapabilityError, match="patches"):
-        await engine.encode_images("fake", shades(1), outputs=PATCHES)
 
 
 async def test_images_are_counted_by_outcome(gate: Gate) -> None:

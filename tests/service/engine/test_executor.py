@@ -1,10 +1,14 @@
+from dataclasses import fields
+
 import pytest
 import torch
 
 from service.engine.worker.executor import Executor
+from service.engine.worker.protocol import HeadRows, HeadWork
 from tests.fakes import GRID, SIDE
-from tests.service.engine.stand_ins import Gate, GatedEncoder
+from tests.service.engine.stand_ins import EchoHead, Gate, GatedEncoder, Rows
 from vlm_ood.encoders.outputs import PATCHES, POOLED
+from vlm_ood.errors import EncoderError
 
 
 def executor(gate: Gate, device: str = "cpu") -> Executor:
@@ -30,16 +34,32 @@ def test_an_encoder_is_described_as_it_is(gate: Gate) -> None:
     assert info.preprocessing == encoder.preprocessing
 
 
-def test_features_are_those_of_the_encoder(gate: Gate) -> None:
+def test_pooled_features_are_the_encoders_and_patches_go_to_heads_alone(gate: Gate) -> None:
     worker = executor(gate)
     worker.load("fake", None)
     pixels = torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8)
-    encoded = worker.encode_images("fake", pixels, PATCHES)
+    heads = HeadWork(install=(EchoHead(),), run=(HeadRows("echo", (2, 0)),))
+    encoded = worker.encode_images("fake", pixels, PATCHES, heads)
     expected = GatedEncoder(gate).encode_pixels(pixels, PATCHES)
     assert torch.equal(torch.from_numpy(encoded.pooled), expected.pooled)
-    assert encoded.patches is not None
+    (answer,) = encoded.answers
+    assert isinstance(answer, Rows)
     assert expected.patches is not None
-    assert torch.equal(torch.from_numpy(encoded.patches), expected.patches)
+    assert torch.equal(torch.from_numpy(answer.values), expected.patches[[2, 0]])
+    assert {each.name for each in fields(encoded)} == {"pooled", "answers", "not_installed", "seconds"}
+
+
+def test_an_error_of_a_head_on_a_lost_device_is_the_error_of_the_batch(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = executor(gate)
+    worker.load("fake", None)
+    monkeypatch.setattr(worker, "device_is_lost", lambda: True)
+    pixels = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)
+    heads = HeadWork(install=(EchoHead(broken=[RuntimeError("CUDA error")]),), run=(HeadRows("echo", (0,)),))
+    with pytest.raises(EncoderError, match="lost"):
+        worker.encode_images("fake", pixels, PATCHES, heads)
+    worker.encode_images("fake", pixels, PATCHES)
 
 
 def test_a_cuda_error_that_stays_means_the_device_is_lost(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,14 @@ import pytest
 import pytest_asyncio
 import torch
 
-from service.engine import EngineSettings, LocalEngine, NotReady, WorkerLost
+from service.engine import EncodedImage, EngineSettings, LocalEngine, NotReady, WorkerLost
 from service.engine.worker.process import SLOTS, ProcessWorker
 from service.engine.worker.shared_pixels import SharedPixels
 from tests.fakes import FakeEncoder
-from tests.service.engine.stand_ins import DEADLY, PARALYSING, PATIENCE_S, load_mortal, picture, shades
-from vlm_ood.encoders.outputs import PATCHES, Outputs
+from tests.service.engine.stand_ins import DEADLY, PARALYSING, PATIENCE_S, EchoHead, Rows, load_mortal, picture, shades
+from vlm_ood.encoders.outputs import Outputs
+from vlm_ood.errors import TaskError
 from vlm_ood.images import load_image
-from vlm_ood.types import ImageFeatures
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -90,14 +90,14 @@ async def test_features_come_back_from_the_process_and_signals_do_not_end_it(eng
     assert pid is not None
     os.kill(pid, signal.SIGTERM)
     os.kill(pid, signal.SIGINT)
-    answers = await engine.encode_images("fake", [picture("red"), b"no picture", picture("blue")], outputs=PATCHES)
+    answers = await engine.encode_images("fake", [picture("red"), b"no picture", picture("blue")], head=EchoHead())
     expected = FakeEncoder().encode_images([load_image(picture(colour)) for colour in ("red", "blue")], patches=True)
     for answer, row in ((answers[0], 0), (answers[2], 1)):
-        assert isinstance(answer, ImageFeatures)
-        assert answer.patches is not None
+        assert isinstance(answer, EncodedImage)
+        assert isinstance(answer.answer, Rows)
         assert expected.patches is not None
-        torch.testing.assert_close(answer.pooled[0], expected.pooled[row])
-        torch.testing.assert_close(answer.patches[0], expected.patches[row])
+        torch.testing.assert_close(answer.features.pooled[0], expected.pooled[row])
+        torch.testing.assert_close(torch.from_numpy(answer.answer.values[0]), expected.patches[row])
     vectors = await engine.encode_text("fake", ["red process", "green"])
     torch.testing.assert_close(vectors, FakeEncoder().encode_text(["red process", "green"]))
     assert worker_of(engine).pid == pid
@@ -107,7 +107,7 @@ async def test_a_worker_killed_in_a_batch_is_replaced_and_the_batch_is_done(engi
     before = worker_of(engine).pid
     dies(1)
     answers = await engine.encode_images("fake", [*shades(3), picture(DEADLY)])
-    assert all(isinstance(answer, ImageFeatures) for answer in answers)
+    assert all(isinstance(answer, EncodedImage) for answer in answers)
     await engine.probe()
     assert worker_of(engine).pid != before
 
@@ -121,7 +121,7 @@ async def test_without_a_worker_nothing_is_ready_until_the_next_one_is(engine: L
     with pytest.raises(NotReady):
         await engine.probe()
     (answer,) = await engine.encode_images("fake", [picture("red")])
-    assert isinstance(answer, ImageFeatures)
+    assert isinstance(answer, EncodedImage)
     await engine.probe()
 
 
@@ -131,13 +131,13 @@ async def test_what_kills_two_workers_is_given_up_and_harms_no_other_request(eng
     stranger = asyncio.create_task(engine.encode_images("fake", shades(2)))
     with pytest.raises(WorkerLost):
         await deadly
-    assert all(isinstance(answer, ImageFeatures) for answer in await stranger)
+    assert all(isinstance(answer, EncodedImage) for answer in await stranger)
 
 
 async def test_a_worker_that_hangs_is_killed(engine: LocalEngine, dies: Lives) -> None:
     dies(1)
     (answer,) = await engine.encode_images("fake", [picture(PARALYSING)])
-    assert isinstance(answer, ImageFeatures)
+    assert isinstance(answer, EncodedImage)
 
 
 async def test_a_picture_that_is_larger_than_the_shared_memory_gets_more_of_it(
@@ -146,12 +146,33 @@ async def test_a_picture_that_is_larger_than_the_shared_memory_gets_more_of_it(
     await engine.encode_images("fake", [picture("red")])
     for side in (64, 128):
         before = len(segments)
-        larger = Outputs(patches=True, size=(side, side))
+        larger = EchoHead(str(side), Outputs(patches=True, size=(side, side)))
         for _ in range(3):
-            (answer,) = await engine.encode_images("fake", [picture("red")], outputs=larger)
-            assert isinstance(answer, ImageFeatures)
+            (answer,) = await engine.encode_images("fake", [picture("red")], head=larger)
+            assert isinstance(answer, EncodedImage)
         assert 1 <= len(segments) - before <= SLOTS
     before = len(segments)
     answers = await engine.encode_images("fake", shades(40))
-    assert all(isinstance(answer, ImageFeatures) for answer in answers)
+    assert all(isinstance(answer, EncodedImage) for answer in answers)
     assert len(segments) - before <= 1, "what is large enough is used again"
+
+
+async def test_a_new_worker_gets_the_heads_again_and_a_broken_one_is_the_error_of_its_request(
+    engine: LocalEngine,
+) -> None:
+    head, broken = EchoHead("again"), EchoHead("broken", broken=[TaskError("no such state")])
+
+    async def ask() -> None:
+        good, bad = await asyncio.gather(
+            engine.encode_images("fake", shades(3), head=head), engine.encode_images("fake", shades(2), head=broken)
+        )
+        assert all(isinstance(answer, EncodedImage) and isinstance(answer.answer, Rows) for answer in good)
+        assert [type(answer) for answer in bad] == [TaskError] * 2
+
+    await ask()
+    worker = worker_of(engine)
+    before = worker.pid
+    worker.kill()
+    await asyncio.wait_for(asyncio.shield(worker.lost), PATIENCE_S)
+    await ask()
+    assert worker_of(engine).pid != before

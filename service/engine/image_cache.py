@@ -1,0 +1,38 @@
+"""What is known of image files that were seen before."""
+
+from service.caching.lru import ByteLru
+from service.engine.records import EncodedImage, EncoderInfo, Head, HeadAnswer
+from vlm_ood.encoders.outputs import POOLED, Outputs
+from vlm_ood.types import ImageFeatures
+
+RECORD_BYTES = 2048  # of Python objects around the vectors
+
+Key = tuple[str, str, Outputs, str]  # encoder's digest, file's SHA-256, outputs, head's digest or "" for the features
+
+
+class ImageCache:
+    """Pooled features, and answers of heads beside them: heads that read the same outputs share the features.
+
+    Args:
+        max_bytes: of all together.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._entries: ByteLru[Key, ImageFeatures | HeadAnswer] = ByteLru(max_bytes)
+
+    def get(self, info: EncoderInfo, sha256: str, head: Head | None) -> EncodedImage | None:
+        """The image as it was encoded; None when a part of it is not here."""
+        outputs = POOLED if head is None else head.outputs
+        features = self._entries.get((info.digest, sha256, outputs, ""))
+        answer = None if head is None else self._entries.get((info.digest, sha256, outputs, head.digest))
+        if not isinstance(features, ImageFeatures) or isinstance(answer, ImageFeatures):
+            return None
+        return EncodedImage(features, answer) if head is None or answer is not None else None
+
+    def put(self, info: EncoderInfo, sha256: str, head: Head | None, image: EncodedImage) -> None:
+        """Keep what was found."""
+        outputs = POOLED if head is None else head.outputs
+        features, answer = image.features, image.answer
+        self._entries.put((info.digest, sha256, outputs, ""), features, features.pooled.nbytes + RECORD_BYTES)
+        if head is not None and answer is not None:
+            self._entries.put((info.digest, sha256, outputs, head.digest), answer, answer.nbytes + RECORD_BYTES)

@@ -5,7 +5,8 @@ from vlm_ood.clipn.data import read_pairs
 from vlm_ood.clipn.files import load_no_tower, save_no_tower
 from vlm_ood.clipn.importer import import_checkpoint
 from vlm_ood.clipn.no_tower import NoTower, copy_text_tower
-from vlm_ood.clipn.train import Step, TrainingPlan, train
+from vlm_ood.clipn.plan import TrainingPlan
+from vlm_ood.clipn.train import Step, train
 
 __all__ = [
     "NoEncoder",

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,60 +21,14 @@ from vlm_ood.clipn.group import Group
 from vlm_ood.clipn.losses import ClipnLoss, clipn_loss
 from vlm_ood.clipn.no_tower import NoTower, copy_text_tower
 from vlm_ood.clipn.pairs import Pairs
+from vlm_ood.clipn.plan import TrainingPlan
 from vlm_ood.clipn.state import Standing, load_state, save_state
 from vlm_ood.encoders.base import Encoder
-from vlm_ood.encoders.device import Precision, choose_dtype
+from vlm_ood.encoders.device import choose_dtype
 from vlm_ood.errors import InputError, ParameterError
 
 STATE, RESULT = "training.safetensors", "no_tower.safetensors"
 BETAS, EPSILON = (0.9, 0.98), 1e-6  # of AdamW in the authors' code, as CLIP was trained
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """How to train; the defaults are the authors' for three million pairs.
-
-    Args:
-        epochs: passes over the pairs.
-        batch_size: pairs in a batch, over all processes; a multiple of their number.
-        learning_rate: at the first step; a cosine brings it to 0.
-        weight_decay: of AdamW, on matrices and learned contexts; not on gains and biases.
-        crop_share: (least, most) share of a picture's area that its random crop keeps.
-        precision: of the forward passes; weights and losses are fp32 in any case.
-        seed: of order, crops and choices of learned contexts.
-        workers: threads of each process that decode pictures.
-        checkpoint_every: steps between two states on disk.
-
-    Raises:
-        ParameterError: a value out of its range.
-    """
-
-    epochs: int = 10
-    batch_size: int = 2048
-    learning_rate: float = 3e-4
-    weight_decay: float = 0.2
-    crop_share: tuple[float, float] = (0.9, 1.0)
-    precision: Precision = "auto"
-    seed: int = 0
-    workers: int = 4
-    checkpoint_every: int = 500
-
-    def __post_init__(self) -> None:
-        least, most = self.crop_share
-        limits = {
-            "epochs": ("at least 1", self.epochs >= 1),
-            "batch_size": ("at least 2: pairs are told from each other", self.batch_size >= 2),
-            "learning_rate": ("above 0", 0 < self.learning_rate < math.inf),
-            "weight_decay": ("0 or above", 0 <= self.weight_decay < math.inf),
-            "crop_share": ("(least, most) with 0 < least <= most <= 1", 0 < least <= most <= 1),
-            "precision": ("auto, fp32, fp16 or bf16", self.precision in get_args(Precision)),
-            "seed": ("0 or above", self.seed >= 0),
-            "workers": ("at least 1", self.workers >= 1),
-            "checkpoint_every": ("at least 1", self.checkpoint_every >= 1),
-        }
-        for name, (limit, kept) in limits.items():
-            if not kept:
-                raise ParameterError(f"{name}={getattr(self, name)!r} must be {limit}")
 
 
 @dataclass(frozen=True)

@@ -193,12 +193,12 @@ class TextEncoder(ABC):
         """
 
     def text_tower(self) -> TextTower:
-        """The network itself, open at its token embeddings, to tune prompts or to train a copy; its weights are frozen.
+        """The network itself, which also takes token embeddings, for tuning prompts or training a copy; frozen.
 
         Raises:
             CapabilityError: an encoder without "text_gradients".
         """
-        raise CapabilityError(f"{self.name} gives no text_gradients: its text tower can't be reached")
+        raise CapabilityError(f"{self.name} gives no text_gradients: its text network takes no token embeddings")
 
 
 class Encoder(ImageEncoder, TextEncoder):

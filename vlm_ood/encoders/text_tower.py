@@ -27,12 +27,11 @@ from torch.nn import functional
 
 CPU_PROMPTS: Final = 32  # a token costs the same in a batch of 32 as in one of 128, and the smaller is cut tighter
 
-
 T = TypeVar("T", bound="TextTower")
 
 
 class TextTower(nn.Module, ABC):
-    """A text encoder, open at its token embeddings; its weights take no gradient, except in a `trainable_copy`.
+    """A text network that also takes token embeddings; its weights take no gradient, except in a `trainable_copy`.
 
     Attributes:
         context: tokens of a prompt at most, start and end included.

@@ -103,6 +103,25 @@ def test_with_fewer_negatives_than_groups_each_is_a_group() -> None:
     assert torch.equal(many, one_each)
 
 
+def test_only_the_first_groups_are_averaged_where_asked() -> None:
+    """Of three groups the first two, by hand; the reference's group_fuse_num = 3 takes the same two."""
+    given = task()
+    everything = NegLabel(groups=3).learn(given)
+    classes = images().pooled.double() @ everything.classes.T
+    by_group = torch.stack([images().pooled.double() @ group.T for group in everything.grouped], dim=1)
+    shares = [
+        torch.cat([classes, by_group[:, group]], dim=1).div(0.01).softmax(dim=1)[:, :3].sum(dim=1) for group in (0, 1)
+    ]
+
+    score = vo.create_detector("neglabel", groups=3, fused_groups=2).fit(given).score(images())
+
+    expected = (shares[0] + shares[1]) / 2
+    assert torch.allclose(torch.sigmoid(-score.double()), expected, atol=1e-7)
+    whole = vo.create_detector("neglabel", groups=3).fit(given).score(images())
+    assert torch.equal(vo.create_detector("neglabel", groups=3, fused_groups=3).fit(given).score(images()), whole)
+    assert not torch.equal(score, whole)
+
+
 def test_says_which_negatives_pulled_an_image_out() -> None:
     given = task()
     assert given.negatives is not None

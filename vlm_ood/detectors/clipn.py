@@ -61,7 +61,7 @@ class YesAndNo:
 @register("clipn")
 @dataclass(frozen=True)
 class CLIPN(Detector[YesAndNo]):
-    """CLIPN's two rules over the classes and one negated prompt per class.
+    """How much likelier the negated prompts of the classes are than the classes themselves.
 
     The score is a log odds: 0 means as likely in as out, and its sigmoid is the probability of not belonging.
 

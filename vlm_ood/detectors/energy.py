@@ -1,4 +1,4 @@
-"""Free energy: how near are all classes together, the nearest counting most?
+"""Free energy: how far an image is from all classes together, the nearest counting most.
 
 Paper: Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020, arXiv 2010.03759:
 E(x) = -T ln sum_i exp(f_i(x) / T). Their f_i(x) is our `cosine`, their T our 1 / `scale`, so that the score stays in
@@ -16,14 +16,16 @@ from vlm_ood.detectors.base import CosineDetector, register
 
 
 def energy(cosine: Float[Tensor, "n c"], scale: float) -> Float[Tensor, " n"]:
-    """-logsumexp(scale * cosine) / scale; in [-1 - ln(c) / scale, 1 - ln(c) / scale]."""
+    """-logsumexp(scale * cosine) / scale over the classes; in [-1 - ln(c) / scale, 1 - ln(c) / scale]."""
     return -(scale * cosine).logsumexp(dim=-1) / scale
 
 
 @register("energy")
 @dataclass(frozen=True)
 class Energy(CosineDetector):
-    """Free energy: how near all classes are together, the nearest counting most. Works with a single class.
+    """Free energy: how far an image is from all classes together, the nearest counting most.
+
+    Works with a single class, where it is minus the cosine.
 
     Args:
         scale: multiplies cosines, no unit; 100 is what CLIP was trained to.
@@ -34,5 +36,5 @@ class Energy(CosineDetector):
     scale: Annotated[float, Ge(1), Le(1000)] = 100.0
 
     def from_cosine(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
-        """See `energy`."""
+        """Minus the soft maximum of the cosines over the classes; higher is more OOD."""
         return energy(cosine, self.scale)

@@ -1,4 +1,4 @@
-"""Entropy: over how many classes does the classifier spread its belief?
+"""Entropy of the softmax over classes.
 
 Paper: Chan et al., "Entropy Maximization and Meta Classification for Out-of-Distribution Detection in Semantic
 Segmentation", ICCV 2021, arXiv 2012.06575, who threshold the softmax entropy of each pixel; here it is the image's.
@@ -22,8 +22,9 @@ from vlm_ood.detectors.mcm import mcm
 def entropy(cosine: Float[Tensor, "n c"], scale: float) -> Float[Tensor, " n"]:
     """ln(H / ln c), H the entropy of softmax(scale * cosine) in nats; in (-inf, 0].
 
-    Sure answers have entropies that crowd above 0, unsure ones such that crowd below ln c: the logarithm keeps the
-    first apart, and D = ln c - H, summed from terms that are never negative, the second.
+    Near 0 the logarithm keeps entropies apart that fp32 would round together; near ln c the divergence D = ln c - H,
+    summed from terms that are never negative, does. Each form loses digits where the other is exact, so they switch
+    halfway, at D = ln(c) / 2.
     """
     most = math.log(cosine.shape[-1])
     log_p = (scale * cosine).log_softmax(dim=-1)
@@ -38,7 +39,7 @@ def entropy(cosine: Float[Tensor, "n c"], scale: float) -> Float[Tensor, " n"]:
 @register("entropy")
 @dataclass(frozen=True)
 class Entropy(CosineDetector):
-    """Entropy of the softmax: over how many classes the zero-shot classifier spreads its belief.
+    """Entropy of the softmax over classes: how evenly the classifier spreads its probability.
 
     Args:
         scale: multiplies cosines, no unit; 100 is what CLIP was trained to.
@@ -51,5 +52,5 @@ class Entropy(CosineDetector):
     scale: Annotated[float, Ge(0.01), Le(1000)] = 100.0
 
     def from_cosine(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
-        """See `entropy`."""
+        """The logarithm of the entropy relative to its maximum, in (-inf, 0]; higher is more OOD."""
         return entropy(cosine, self.scale)

@@ -1,4 +1,4 @@
-"""Generalised entropy: how far is the answer from a sure one, small probabilities counting?
+"""Generalised entropy of the softmax over classes.
 
 Paper: Liu et al., "GEN: Pushing the Limits of Softmax-Based Out-of-Distribution Detection", CVPR 2023:
 G(p) = sum_j p_j^gamma (1 - p_j)^gamma over the M most probable classes. Their gamma and M are our `gamma` and `top`,
@@ -34,7 +34,7 @@ def gen(cosine: Float[Tensor, "n c"], scale: float, gamma: float, top: int) -> F
 @register("gen")
 @dataclass(frozen=True)
 class GEN(CosineDetector):
-    """Generalised entropy: how far the zero-shot classifier's answer is from a sure one.
+    """Generalised entropy of the softmax over classes, in which small probabilities count too.
 
     Args:
         scale: multiplies cosines, no unit; 100 is what CLIP was trained to.
@@ -51,5 +51,5 @@ class GEN(CosineDetector):
     top: Annotated[int, Ge(1)] = 100
 
     def from_cosine(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
-        """See `gen`."""
+        """The sum over the `top` most probable classes, in (0, top / 4 ** gamma]; higher is more OOD."""
         return gen(cosine, self.scale, self.gamma, self.top)

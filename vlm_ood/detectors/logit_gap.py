@@ -1,4 +1,4 @@
-"""Logit gap: how far is the nearest class ahead of those that come next?
+"""Logit gap: how far the nearest class is ahead of those that come next.
 
 Paper: Liang et al., "Revisiting Logit Distributions for Reliable Out-of-Distribution Detection", NeurIPS 2025,
 arXiv 2510.20134: the mean of z'_1 - z'_j over j = 2..N, with z' the sorted logits. Their z' is our sorted `cosine`,
@@ -25,7 +25,7 @@ def logit_gap(cosine: Float[Tensor, "n c"], nearest: int) -> Float[Tensor, " n"]
 @register("logit_gap")
 @dataclass(frozen=True)
 class LogitGap(CosineDetector):
-    """Logit gap: how far the nearest class is ahead of those that come next.
+    """Logit gap: how far the nearest class is ahead of those that come next, by mean cosine.
 
     Args:
         keep: share of the classes that are compared, the nearest ones, never fewer than two; the paper uses 0.2
@@ -39,5 +39,5 @@ class LogitGap(CosineDetector):
     keep: Annotated[float, Gt(0), Le(1)] = 0.2
 
     def from_cosine(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
-        """See `logit_gap`."""
+        """The mean of the next cosines minus the largest, in [-2, 0]; higher is more OOD."""
         return logit_gap(cosine, max(2, math.ceil(self.keep * cosine.shape[-1])))

@@ -1,4 +1,4 @@
-"""Margin: how far is the nearest class ahead of the second?
+"""Margin: how far the nearest class is ahead of the second.
 
 Paper: Scheffer et al., "Active Hidden Markov Models for Information Extraction", IDA 2001, who ask for labels where the
 two best classes lie closest. We take their cosines: scale * (first - second) is the logarithm of the odds between the
@@ -23,10 +23,10 @@ def margin(cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
 @register("margin")
 @dataclass(frozen=True)
 class Margin(CosineDetector):
-    """Margin: how far the nearest class is ahead of the second."""
+    """Margin: how far the nearest class is ahead of the second nearest, by cosine."""
 
     paper: ClassVar[str] = "Scheffer et al., Active Hidden Markov Models for Information Extraction, IDA 2001"
 
     def from_cosine(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
-        """See `margin`."""
+        """The second largest cosine minus the largest, in [-2, 0]; higher is more OOD."""
         return margin(cosine)

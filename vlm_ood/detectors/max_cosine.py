@@ -1,4 +1,4 @@
-"""Largest cosine: how near is the nearest class?
+"""Largest cosine: how near the nearest class is.
 
 Paper: Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", ICML 2022, arXiv 1911.11132,
 where it is the largest logit. With vectors of length 1 a logit is a cosine times a constant, which doesn't move the
@@ -22,7 +22,7 @@ def max_cosine(cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
 @register("max_cosine")
 @dataclass(frozen=True)
 class MaxCosine(CosineDetector):
-    """Largest cosine: how near the nearest class is. Works with a single class."""
+    """Largest cosine: how near the nearest class is; works with a single class."""
 
     paper: ClassVar[str] = (
         "Hendrycks et al., Scaling Out-of-Distribution Detection for Real-World Settings, ICML 2022, arXiv:1911.11132"
@@ -30,5 +30,5 @@ class MaxCosine(CosineDetector):
     min_classes: ClassVar[int] = 1
 
     def from_cosine(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
-        """See `max_cosine`."""
+        """Minus the largest cosine, in [-1, 1]; higher is more OOD."""
         return max_cosine(cosine)

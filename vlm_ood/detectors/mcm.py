@@ -1,11 +1,11 @@
-"""Maximum concept matching: does one class explain the image better than the average class?
+"""Maximum concept matching: how far the best class stands above the average of the others.
 
 Paper: Ming et al., "Delving into Out-of-Distribution Detection with Vision-Language Representations", NeurIPS 2022,
 arXiv 2211.13445. Their tau is our `temperature`, their s_i(x) our `cosine`, their S the largest softmax over classes.
 
-At tau = 1 the S of a thousand classes spans 0.00105 to 0.00120, and at tau = 0.01 it crowds below 1: rounding makes
-ties at both ends. So we give -ln(S / (1 - S)) - ln(c - 1), which falls as S grows and is fine everywhere. It is 0 when
-all classes are equally near, however many there are, where S is 1/c.
+At tau = 1 the S of a thousand classes spans 0.00105 to 0.00120, and at tau = 0.01 it comes so near to 1 that fp32
+rounds different images to one value. So the score is -ln(S / (1 - S)) - ln(c - 1), which falls as S grows and keeps
+images apart at both ends. It is 0 when all classes are equally near, however many there are, where S is 1/c.
 """
 
 import math
@@ -48,5 +48,5 @@ class MCM(CosineDetector):
     temperature: Annotated[float, Ge(1e-3), Le(100)] = 1.0
 
     def from_cosine(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
-        """See `mcm`."""
+        """-ln(S / (1 - S)) - ln(c - 1) of the largest softmax S, in (-inf, 0]; higher is more OOD."""
         return mcm(cosine, self.temperature)

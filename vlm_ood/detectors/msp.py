@@ -1,4 +1,4 @@
-"""Maximum softmax probability: how sure is the classifier of its best class?
+"""Maximum softmax probability: how sure the zero-shot classifier is of its best class.
 
 Papers: Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural
 Networks", ICLR 2017, arXiv 1610.02136, for the score; Fort et al., "Exploring the Limits of Out-of-Distribution
@@ -19,7 +19,7 @@ from vlm_ood.detectors.mcm import mcm
 def msp(cosine: Float[Tensor, "n c"], scale: float) -> Float[Tensor, " n"]:
     """ln((1 - P) / P) - ln(c - 1) of the largest softmax P over scale * cosine; in (-inf, 0].
 
-    The logarithm of the odds keeps apart what P rounds to 1; see `mcm`, which this is at temperature 1 / scale.
+    It is `mcm` at temperature 1 / scale: the logarithm of the odds keeps images apart where P rounds to 1.
     """
     return mcm(cosine, 1 / scale)
 
@@ -40,5 +40,5 @@ class MSP(CosineDetector):
     scale: Annotated[float, Ge(0.01), Le(1000)] = 100.0
 
     def from_cosine(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
-        """See `msp`."""
+        """ln((1 - P) / P) - ln(c - 1) of the largest probability P, in (-inf, 0]; higher is more OOD."""
         return msp(cosine, self.scale)

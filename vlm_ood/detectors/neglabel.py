@@ -1,9 +1,9 @@
-"""NegLabel: how much of the image do the classes take, against words that they are not?
+"""NegLabel: the probability that the classes keep against negative words.
 
 Paper: Jiang et al., "Negative Label Guided OOD Detection with Pretrained Vision-Language Models", ICLR 2024,
 arXiv 2403.20078. With a = logsumexp of the class logits and b_g that of the g-th group of negatives, its score is
-S = mean over g of S_g, S_g = sigmoid(a - b_g), higher for ID. We return log((1 - S) / S), which keeps the order and,
-unlike S, does not round to 1 for images that clearly belong. CSP (Chen et al., NeurIPS 2024, arXiv 2410.08611) is the
+S = mean over g of S_g, S_g = sigmoid(a - b_g), higher for ID. We return log((1 - S) / S), which reverses the order and,
+unlike S, does not round to 1 for clear ID images. CSP (Chen et al., NeurIPS 2024, arXiv 2410.08611) is the
 same score over negatives mined by its recipe.
 """
 
@@ -34,6 +34,9 @@ def neglabel(
         temperature: divides the cosines.
         form: "probability" is the paper's: log((1 - S) / S), whose sigmoid is 1 - S; "log_odds" is the mean over
             groups of b_g - a, which ranks differently and has no saturation within a group.
+
+    Returns:
+        (n,), unbounded, higher is more OOD.
     """
     in_favour = (classes / temperature).logsumexp(dim=-1, keepdim=True)
     odds = in_favour - (negatives / temperature).logsumexp(dim=-1)
@@ -48,8 +51,9 @@ class NegativeBanks:
 
     Args:
         classes: (c, d).
-        grouped: (g, m, d), as many negatives in each group; both in `working_precision`.
-        negatives: all of them, to name those that pull an image out.
+        grouped: (g, m, d), as many negatives in each group, those groups alone that are averaged; both in
+            `working_precision`.
+        negatives: all of them, to name those that raise a score.
     """
 
     classes: Float[Tensor, "c d"]
@@ -60,7 +64,7 @@ class NegativeBanks:
 @register("neglabel")
 @dataclass(frozen=True)
 class NegLabel(Detector[NegativeBanks]):
-    """Negative labels: sum-softmax over classes and negatives, averaged over groups of negatives.
+    """The probability that classes keep against negative words, averaged over groups of those.
 
     Args:
         groups: the negatives are dealt out to so many groups; 1 is the plain sum-softmax. As in the paper the last
@@ -70,6 +74,8 @@ class NegLabel(Detector[NegativeBanks]):
         temperature: divides raw cosines, no unit; the paper uses 0.01 with CLIP.
         form: "probability" is the paper's score; "log_odds" averages the log-odds of the groups instead.
         seed: of the deal.
+        fused_groups: how many of the groups, the first ones, are averaged; all when None, as in the paper. The
+            reference's `group_fuse_num` averages one group fewer than it says: its n is our n - 1.
     """
 
     paper: ClassVar[str] = (
@@ -83,9 +89,10 @@ class NegLabel(Detector[NegativeBanks]):
     temperature: Annotated[float, Gt(0)] = 0.01
     form: Form = "probability"
     seed: Annotated[int, Ge(0)] = 0
+    fused_groups: Annotated[int, Ge(1)] | None = None
 
     def learn(self, task: Task) -> NegativeBanks:
-        """Deal the negatives out.
+        """Deal the negatives out to the groups.
 
         Raises:
             TaskError: an empty bank of negatives.
@@ -96,16 +103,17 @@ class NegLabel(Detector[NegativeBanks]):
         order = torch.randperm(kept, generator=torch.Generator().manual_seed(self.seed))
         precision = working_precision(negatives.embeddings.device)
         dealt = negatives.embeddings[order.to(negatives.embeddings.device)].to(precision)
-        return NegativeBanks(task.classes.embeddings.to(precision), dealt.view(groups, -1, negatives.dim), negatives)
+        grouped = dealt.view(groups, -1, negatives.dim)[: self.fused_groups]  # (g, m, d)
+        return NegativeBanks(task.classes.embeddings.to(precision), grouped, negatives)
 
     def score(self, images: ImageFeatures, state: NegativeBanks) -> Float[Tensor, " n"]:
-        """See `neglabel`."""
+        """log((1 - S) / S), or the mean log-odds, by `form`; unbounded, higher is more OOD."""
         pooled = images.pooled.to(state.classes.dtype)
         by_group = (pooled @ state.grouped.flatten(0, 1).T).view(len(images), *state.grouped.shape[:2])
         return neglabel(pooled @ state.classes.T, by_group, self.temperature, self.form)
 
     def pulled_out_by(self, images: ImageFeatures, state: NegativeBanks, top: int) -> list[list[tuple[str, float]]]:
-        """See `strongest_negatives`."""
+        """Per image the `top` negatives with their shares of one softmax over classes and all negatives."""
         return strongest_negatives(images, state.classes.float(), state.negatives, self.temperature, top)
 
 
@@ -131,7 +139,10 @@ def task_negatives(task: Task, method: str) -> TextBank:
 def strongest_negatives(
     images: ImageFeatures, classes: Float[Tensor, "c d"], negatives: TextBank, temperature: float, top: int
 ) -> list[list[tuple[str, float]]]:
-    """For each image the `top` negatives with their shares of one softmax over classes and negatives."""
+    """Per image the `top` negatives with their shares of one softmax over classes and negatives, largest first.
+
+    The softmax is over every class and every negative, whatever groups the score averages over.
+    """
     everything = torch.cat([negatives.embeddings, classes])
     shares = (images.pooled @ everything.T / temperature).softmax(dim=-1)[:, : len(negatives)]
     best = shares.topk(min(top, len(negatives)), dim=-1)

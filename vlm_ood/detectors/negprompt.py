@@ -1,9 +1,8 @@
-"""NegPrompt's score: does one class stand out among all classes and all negatives?
+"""NegPrompt's score: the largest probability of a class under one softmax over classes and negatives.
 
 Paper: Li et al., "Learning Transferable Negative Prompts for Out-of-Distribution Detection", CVPR 2024,
-arXiv 2404.03248. The largest probability of a class under one softmax over classes and negatives, on raw cosines.
-Where NegLabel sums the classes, this takes the best. The paper's negatives are prompts learned for each class; any bank
-of negatives will do. We negate and take the logarithm, which keeps the order.
+arXiv 2404.03248, on raw cosines. Where NegLabel sums the classes, this takes the best. The paper's negatives are
+prompts learned for each class; any bank of negatives will do. We negate and take the logarithm, which keeps the order.
 """
 
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ def joint_softmax(
 @register("negprompt")
 @dataclass(frozen=True)
 class NegPrompt(Detector[tuple[Float[Tensor, "c d"], TextBank]]):
-    """Joint softmax over classes and negatives, largest class.
+    """The largest probability of a class under one softmax over classes and negative words.
 
     Args:
         temperature: divides raw cosines, no unit; the paper uses 1.
@@ -46,7 +45,7 @@ class NegPrompt(Detector[tuple[Float[Tensor, "c d"], TextBank]]):
     temperature: Annotated[float, Gt(0)] = 1.0
 
     def learn(self, task: Task) -> tuple[Float[Tensor, "c d"], TextBank]:
-        """Class embeddings and negatives.
+        """The class embeddings (c, d) and the negatives, on one device.
 
         Raises:
             TaskError: an empty bank of negatives.
@@ -54,12 +53,12 @@ class NegPrompt(Detector[tuple[Float[Tensor, "c d"], TextBank]]):
         return task.classes.embeddings, task_negatives(task, self.name)
 
     def score(self, images: ImageFeatures, state: tuple[Float[Tensor, "c d"], TextBank]) -> Float[Tensor, " n"]:
-        """See `joint_softmax`."""
+        """Minus the logarithm of that probability, in (0, infinity); higher is more OOD."""
         classes, negatives = state
         return joint_softmax(images.pooled @ classes.T, images.pooled @ negatives.embeddings.T, self.temperature)
 
     def pulled_out_by(
         self, images: ImageFeatures, state: tuple[Float[Tensor, "c d"], TextBank], top: int
     ) -> list[list[tuple[str, float]]]:
-        """See `strongest_negatives`."""
+        """Per image the `top` negatives with their shares of the same softmax, largest first."""
         return strongest_negatives(images, *state, self.temperature, top)

@@ -10,47 +10,65 @@ V = TypeVar("V")
 
 
 @dataclass
-class _Flight(Generic[V]):
+class _Shared(Generic[V]):
+    """A task and how many callers wait for it."""
+
     task: asyncio.Task[V]
-    waiters: int = 0
+    waiting: int = 0
 
 
 class SingleFlight(Generic[K, V]):
-    """Callers of one key share one task.
+    """Callers of one key share one task, of one event loop.
 
     Args:
-        abandon: whether the task is cancelled when every caller has left; otherwise it ends for whoever asks next.
+        abandon: whether the task is cancelled when no caller waits for it any more; otherwise it goes on.
     """
 
     def __init__(self, *, abandon: bool) -> None:
         self._abandon = abandon
-        self._flights: dict[K, _Flight[V]] = {}
+        self._running: dict[K, _Shared[V]] = {}
 
     def __contains__(self, key: K) -> bool:
-        return key in self._flights
+        return key in self._running
+
+    def __len__(self) -> int:
+        return len(self._running)
 
     async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        """The result of `work`, started by the first caller."""
-        flight = self._flights.get(key) or self._take_off(key, work)
-        flight.waiters += 1
+        """The result of `work`, or of the task that an earlier caller of the key started.
+
+        Raises:
+            Exception: what the work raises, for every caller.
+        """
+        if key not in self._running:
+            self._start(key, work)
+        shared = self._running[key]
+        shared.waiting += 1
         try:
-            return await asyncio.shield(flight.task)
+            return await asyncio.shield(shared.task)
         finally:
-            flight.waiters -= 1
-            if self._abandon and not flight.waiters and not flight.task.done():
-                self._land(key, flight)
-                flight.task.cancel()
+            shared.waiting -= 1
+            if self._abandon and not shared.waiting and not shared.task.done():
+                self._forget(key, shared)
+                shared.task.cancel()
 
-    def _take_off(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> _Flight[V]:
-        flight = self._flights[key] = _Flight(asyncio.create_task(work()))
-        flight.task.add_done_callback(lambda task: self._landed(key, flight))
-        return flight
+    async def close(self) -> None:
+        """Cancel what is running, and return when it has ended."""
+        tasks = [shared.task for shared in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _landed(self, key: K, flight: _Flight[V]) -> None:
-        self._land(key, flight)
-        if not flight.task.cancelled():
-            flight.task.exception()  # seen, even when every caller has left
+    def _start(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> None:
+        shared = self._running[key] = _Shared(asyncio.create_task(work()))
+        shared.task.add_done_callback(lambda _: self._end(key, shared))
 
-    def _land(self, key: K, flight: _Flight[V]) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def _end(self, key: K, shared: _Shared[V]) -> None:
+        self._forget(key, shared)
+        if not shared.task.cancelled():
+            shared.task.exception()  # marks it as seen, even when no caller waits any more
+
+    def _forget(self, key: K, shared: _Shared[V]) -> None:
+        """Another task of the same key may have been started since an abandoned one was cancelled."""
+        if self._running.get(key) is shared:
+            del self._running[key]

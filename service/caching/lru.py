@@ -1,4 +1,4 @@
-"""A cache bounded in bytes: what was not asked for the longest goes first."""
+"""A cache bounded in bytes, from which the least recently used entry goes first."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -13,7 +13,7 @@ class ByteLru(Generic[K, V]):
     """Safe to use from several threads.
 
     Args:
-        max_bytes: of all entries together; an entry larger than that is not kept.
+        max_bytes: of all entries together; an entry larger than that is not kept and displaces no other.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -23,7 +23,7 @@ class ByteLru(Generic[K, V]):
         self._lock = Lock()
 
     def get(self, key: K) -> V | None:
-        """The value, which becomes the most recently used one; None when it is not here."""
+        """The value, which becomes the most recently used one; None when it is not kept."""
         with self._lock:
             if key not in self._entries:
                 return None
@@ -31,15 +31,24 @@ class ByteLru(Generic[K, V]):
             return self._entries[key][0]
 
     def put(self, key: K, value: V, nbytes: int) -> None:
-        """Keep the value, at the cost of older ones."""
+        """Keep the value in place of an older one of the key; the least recently used entries make room."""
         with self._lock:
-            self.nbytes -= self._entries.pop(key, (None, 0))[1]
+            if key in self._entries:
+                self._drop(key)
             if nbytes > self.max_bytes:
                 return
             self._entries[key] = value, nbytes
             self.nbytes += nbytes
             while self.nbytes > self.max_bytes:
-                self.nbytes -= self._entries.popitem(last=False)[1][1]
+                self._drop(next(iter(self._entries)))
+
+    def __contains__(self, key: K) -> bool:
+        """Whether the key is kept; it does not count as a use."""
+        return key in self._entries
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def _drop(self, key: K) -> None:
+        _, nbytes = self._entries.pop(key)
+        self.nbytes -= nbytes

@@ -182,7 +182,7 @@ def test_the_engine_runs_as_long_as_the_server(tmp_path: Path, engine: FakeEngin
 def test_a_detector_larger_than_the_cache_is_used_and_forgotten(start: Start) -> None:
     client = start(detector_cache_bytes=1)
     assert client.post("/v1/score", files=files(png()), data=BODY).status_code == 200
-    assert services_of(client).prepared.bytes == 0
+    assert services_of(client).prepared.nbytes == 0
 
 
 def test_tracing_without_the_extra_says_what_to_install(start: Start) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from service.detectors.maker import Prepared
-from service.detectors.prepared import MAX_MAKING, PreparedDetectors, bytes_of
+from service.detectors.prepared import MAX_MAKING, PreparedDetectors
 from service.detectors.store import id_of
 from service.engine import EncoderInfo
 from service.errors import BusyError, PreparingError
@@ -50,7 +50,7 @@ async def test_two_hundred_class_lists_of_a_thousand_names_stay_within_the_bound
     prepared = PreparedDetectors(Making(), max_bytes=bound, wait_s=10)
     for number in range(200):
         await prepared.get(spec(number))
-        assert prepared.bytes <= bound
+        assert prepared.nbytes <= bound
     kept = [number for number in range(200) if prepared.state(spec(number))[0] == "ready"]
     assert 2 <= len(kept) < 200
     assert kept == list(range(200 - len(kept), 200)), "the least recently used go first"
@@ -103,7 +103,28 @@ async def test_only_so_many_are_made_at_once() -> None:
     assert sum(isinstance(result, BusyError) for result in results) == 1
     await prepared.close()
 
+    assert [prepared.state(spec(number))[0] for number in range(MAX_MAKING)] == ["cold"] * MAX_MAKING
 
-def test_a_tensor_counts_once_however_often_it_is_held() -> None:
-    tensor = torch.zeros(1000)
-    assert 4000 <= bytes_of([tensor, {"same": tensor}, tensor[:10]]) < 4100
+
+async def test_a_detector_larger_than_the_cache_is_used_and_displaces_no_other() -> None:
+    sizes = iter([100, 100, 100_000])
+
+    async def make(asked: DetectorSpec) -> Prepared:
+        return await Making(classes=next(sizes), dim=4)(asked)
+
+    prepared = PreparedDetectors(make, max_bytes=2**20, wait_s=10)
+    for number in range(3):
+        assert (await prepared.get(spec(number))).spec == spec(number)
+    assert [prepared.state(spec(number))[0] for number in range(3)] == ["ready", "ready", "cold"]
+
+
+async def test_asking_for_the_state_is_no_use_of_a_detector() -> None:
+    making = Making()
+    prepared = PreparedDetectors(making, max_bytes=2**30, wait_s=10)
+    await prepared.get(spec())
+    one = prepared.nbytes
+    prepared = PreparedDetectors(making, max_bytes=2 * one + 1000, wait_s=10)
+    for number in range(3):
+        await prepared.get(spec(number))
+        prepared.state(spec(0))
+    assert [prepared.state(spec(number))[0] for number in range(3)] == ["cold", "ready", "ready"]

@@ -58,3 +58,50 @@ async def test_the_task_ends_with_its_last_caller_only_if_told_so(abandon: bool)
     gate.set()
     await ended.wait()
     assert outcome == ["cancelled" if abandon else "finished"]
+
+
+async def test_closing_cancels_what_is_running() -> None:
+    flights: SingleFlight[str, bool] = SingleFlight(abandon=False)
+    callers = [asyncio.create_task(flights.run(key, asyncio.Event().wait)) for key in "ab"]
+    await asyncio.sleep(0)
+    assert len(flights) == 2
+    await flights.close()
+    await asyncio.wait(callers)
+    assert [caller.cancelled() for caller in callers] == [True, True]
+    assert len(flights) == 0
+
+
+async def test_the_end_of_an_abandoned_task_does_not_end_the_next_one_of_its_key() -> None:
+    flights: SingleFlight[str, int] = SingleFlight(abandon=True)
+    may_end, ended, gate = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    started: list[int] = []
+
+    async def slow_to_end() -> int:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()
+            ended.set()
+        return 1
+
+    async def held() -> int:
+        started.append(1)
+        await gate.wait()
+        return 2
+
+    first = asyncio.create_task(flights.run("key", slow_to_end))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    second = asyncio.create_task(flights.run("key", held))
+    await asyncio.sleep(0)
+    may_end.set()
+    await ended.wait()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    third = asyncio.create_task(flights.run("key", held))
+    await asyncio.sleep(0)
+    gate.set()
+    assert list(await asyncio.gather(second, third)) == [2, 2]
+    assert started == [1]

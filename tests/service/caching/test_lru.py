@@ -20,6 +20,25 @@ def test_an_entry_larger_than_the_cache_is_not_kept_and_costs_nobody_its_place()
     assert (cache.get("a"), cache.get("b")) == (1, None)
 
 
+def test_a_new_value_takes_the_place_of_the_old_one_and_of_no_other() -> None:
+    cache: ByteLru[str, int] = ByteLru(10)
+    cache.put("a", 1, 6)
+    cache.put("b", 2, 3)
+    cache.put("a", 3, 7)
+    assert (cache.get("a"), cache.get("b"), cache.nbytes) == (3, 2, 10)
+    cache.put("a", 4, 11)
+    assert (cache.get("a"), cache.get("b"), cache.nbytes) == (None, 2, 3)
+
+
+def test_looking_whether_a_key_is_kept_is_no_use_of_it() -> None:
+    cache: ByteLru[str, int] = ByteLru(2)
+    cache.put("a", 1, 1)
+    cache.put("b", 2, 1)
+    assert "a" in cache
+    cache.put("c", 3, 1)
+    assert ("a" in cache, "b" in cache) == (False, True)
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12)), max_size=50))
 def test_bytes_are_counted_and_bounded(puts: list[tuple[int, int]]) -> None:
     cache: ByteLru[int, int] = ByteLru(10)

@@ -31,7 +31,7 @@ def every(cls: type[VlmOodError]) -> Iterator[type[VlmOodError]]:
 
 
 def test_every_error_has_a_kind_and_none_says_500_but_the_root() -> None:
-    for cls in set(every(VlmOodError)):
+    for cls in {each for each in every(VlmOodError) if not each.__module__.startswith("tests")}:
         kind = kind_of(cls.__new__(cls))
         assert 400 <= kind.status < 600
         if cls not in {VlmOodError, ServiceError, RetryableError, ServerError}:  # the last is raised by clients alone

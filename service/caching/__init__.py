@@ -1,1 +1,1 @@
-"""Caches in memory, and work that is shared by those who ask for it at once."""
+"""Caches in memory, and work that concurrent callers share."""

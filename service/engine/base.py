@@ -11,9 +11,9 @@ from vlm_ood.errors import VlmOodError
 
 
 class Engine(Protocol):
-    """Images and prompts in, vectors out, whatever the number of callers and devices.
+    """Images and prompts in, vectors out, for any number of callers and devices.
 
-    Every method belongs to the event loop on which the engine was started. Whatever it gives is on the CPU.
+    Every method belongs to the event loop on which the engine was started. Its vectors are on the CPU.
     """
 
     async def start(self) -> None:
@@ -27,7 +27,7 @@ class Engine(Protocol):
         """Take nothing new, finish what was admitted within a limit of time, end the workers."""
 
     def encoder_names(self) -> tuple[str, ...]:
-        """What may be asked for, the default first."""
+        """Names of the encoders that may be asked for, the default first."""
 
     def encoder_state(self, name: str) -> EncoderState:
         """How far the loading of an encoder is.
@@ -93,4 +93,4 @@ class Engine(Protocol):
         """
 
     def queue_state(self) -> QueueState:
-        """What is in the engine now."""
+        """Items and bytes in the engine now, and how long they wait."""

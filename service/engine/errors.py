@@ -14,7 +14,7 @@ from vlm_ood.errors import VlmOodError
 
 
 class EngineError(VlmOodError):
-    """The root of what concerns a whole request.
+    """The root of errors of a whole request.
 
     Args:
         message: the value, the limit and the remedy.

@@ -1,4 +1,4 @@
-"""What is known of image files that were seen before."""
+"""A cache of image features and heads' answers, by the content of the image file."""
 
 from service.caching.lru import ByteLru
 from service.engine.records import EncodedImage, EncoderInfo, Head, HeadAnswer
@@ -21,7 +21,7 @@ class ImageCache:
         self._entries: ByteLru[Key, ImageFeatures | HeadAnswer] = ByteLru(max_bytes)
 
     def get(self, info: EncoderInfo, sha256: str, head: Head | None) -> EncodedImage | None:
-        """The image as it was encoded; None when a part of it is not here."""
+        """The encoded image; None when its features or its answer are not here."""
         outputs = POOLED if head is None else head.outputs
         features = self._entries.get((info.digest, sha256, outputs, ""))
         answer = None if head is None else self._entries.get((info.digest, sha256, outputs, head.digest))
@@ -30,7 +30,7 @@ class ImageCache:
         return EncodedImage(features, answer) if head is None or answer is not None else None
 
     def put(self, info: EncoderInfo, sha256: str, head: Head | None, image: EncodedImage) -> None:
-        """Keep what was found."""
+        """Keep the features and the answer."""
         outputs = POOLED if head is None else head.outputs
         features, answer = image.features, image.answer
         self._entries.put((info.digest, sha256, outputs, ""), features, features.pooled.nbytes + RECORD_BYTES)

@@ -22,7 +22,7 @@ Answer = EncodedImage | VlmOodError
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    """What its images have in common; it is their lane in the queue."""
+    """What the images of one call have in common; it is their lane in the queue."""
 
     info: EncoderInfo
     head: Head | None
@@ -39,7 +39,7 @@ class _Request:
 
 
 class ImageSide:
-    """Pooled features of images, and the answers of heads."""
+    """Encodes images, and keeps what was found in them."""
 
     def __init__(
         self,

@@ -119,7 +119,7 @@ class LocalEngine:
 
     @asynccontextmanager
     async def _lease(self, encoder: str, deadline: float) -> AsyncIterator[EncoderInfo]:
-        """The encoder for as long as the request lasts; a load goes on when the request can't wait for it."""
+        """Keep the encoder loaded while the request lasts; a load goes on when the request can't wait for it."""
         self._admission.check_open()
         async with AsyncExitStack() as stack:
             async with _until(deadline, f"{encoder} is still being loaded: try again later"):
@@ -127,7 +127,7 @@ class LocalEngine:
             yield info
 
     def _wanted(self) -> tuple[str, ...]:
-        """What a worker loads before it takes a batch: the default encoder and whatever the others have."""
+        """What a worker loads before it takes a batch: the default encoder and those that the other workers have."""
         return tuple(dict.fromkeys((self._settings.encoders[0], *self._roster.loaded())))
 
     def _deadline(self, deadline_s: float | None) -> float:

@@ -14,7 +14,7 @@ SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 class EngineMetrics:
-    """Registered where it is told, never globally."""
+    """Counters, gauges and histograms in the registry that it is given, never in the global one."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -50,7 +50,7 @@ class EngineMetrics:
         self.failure.labels(encoder, reason).inc(images)
 
     def look_up(self, cache: str, hits: int, misses: int) -> None:
-        """Count what a cache knew and what it didn't."""
+        """Count look-ups in a cache that found something, and those that didn't."""
         self.cache_hits.labels(cache).inc(hits)
         self.cache_misses.labels(cache).inc(misses)
 

@@ -8,7 +8,6 @@ import torch
 
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
-from vlm_ood.errors import CapabilityError
 from vlm_ood.types import ImageFeatures
 
 EncoderState = Literal["cold", "loading", "ready", "failed"]
@@ -40,10 +39,7 @@ class EncoderInfo:
         Raises:
             CapabilityError: it can't; the message names what is missing and what there is.
         """
-        missing = sorted(outputs.needs - self.capabilities)
-        if missing:
-            offered = ", ".join(sorted(self.capabilities)) or "pooled features only"
-            raise CapabilityError(f"{self.name} gives no {' and no '.join(missing)}; it gives {offered}")
+        outputs.check(self.name, self.capabilities)
 
     def preprocessing_for(self, outputs: Outputs) -> Preprocessing:
         """From a picture to pixels of the size that is asked for."""
@@ -59,10 +55,10 @@ class HeadAnswer(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """About what it takes in memory."""
+        """About how many bytes it takes in memory."""
 
     def __len__(self) -> int:
-        """n."""
+        """The number of images."""
 
     def __getitem__(self, rows: slice) -> "HeadAnswer":
         """What it says about some of the images, as a copy or as a view."""
@@ -85,7 +81,7 @@ class Head(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """About what its state takes in memory."""
+        """About how many bytes its state takes in memory."""
 
     def on(self, device: torch.device) -> Callable[[ImageFeatures], HeadAnswer]:
         """The function, with its state on the device: n images to an answer about n images, each alone.

@@ -1,4 +1,4 @@
-"""How an engine is set up."""
+"""Settings of an engine."""
 
 import os
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def load_by_name(name: str, device: str, dtype: Precision) -> Encoder:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Limits and places; every size in bytes, every time in seconds.
+    """What an engine loads, where it runs, and its limits; sizes in bytes, times in seconds.
 
     Args:
         encoders: what may be asked for; the first is the default, loaded at the start and never evicted.

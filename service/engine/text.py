@@ -26,7 +26,7 @@ RECORD_BYTES = 512  # of Python objects around a vector
 
 
 class TextSide:
-    """Vectors of prompts."""
+    """Encodes prompts, and keeps their vectors."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class TextSide:
         return functional.normalize(vectors, dim=-1) if normalise else vectors
 
     async def _encode_unseen(self, info: EncoderInfo, prompts: list[str], deadline: float) -> dict[str, Tensor]:
-        """Sorted by length, so that a chunk pads little."""
+        """Encode in chunks, sorted by length so that a chunk pads little."""
         chunk = self._chunk(info.name)
         key = BatchKey(info.name, None, chunk)
         left_s = deadline - asyncio.get_running_loop().time()

@@ -144,10 +144,7 @@ class ImageEncoder(ABC):
         Raises:
             CapabilityError: it can't; the message names what is missing and what there is.
         """
-        missing = sorted(outputs.needs - self.capabilities)
-        if missing:
-            offered = ", ".join(sorted(self.capabilities - {"text_gradients"})) or "pooled features only"
-            raise CapabilityError(f"{self.name} gives no {' and no '.join(missing)}; it gives {offered}")
+        outputs.check(self.name, self.capabilities)
 
     def _to_device(self, pixels: Tensor) -> Tensor:
         """Pinned, so that the copy overlaps the kernels of the batch before."""

@@ -4,12 +4,12 @@ One record from the library down to the worker process: it is part of every batc
 features that differ in anything are never mixed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any, Final, Literal, get_args
 
-from vlm_ood.errors import ParameterError
+from vlm_ood.errors import CapabilityError, ParameterError
 from vlm_ood.types import ImageFeatures
 
 Attention = Literal["value", "softmax", "vv"]
@@ -77,6 +77,21 @@ class Outputs:
             "sizes": self.size is not None,
         }
         return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
+
+    def check(self, name: str, capabilities: Set[str]) -> None:
+        """Check that an encoder can give all that is asked for.
+
+        Args:
+            name: of the encoder.
+            capabilities: of the encoder, of its images and of its text.
+
+        Raises:
+            CapabilityError: it can't; the message names what is missing and what there is.
+        """
+        missing = sorted(self.needs - capabilities)
+        if missing:
+            offered = ", ".join(sorted(capabilities - {"text_gradients"})) or "pooled features only"
+            raise CapabilityError(f"{name} gives no {' and no '.join(missing)}; it gives {offered}")
 
     def missing_in(self, features: ImageFeatures) -> list[str]:
         """Names of what is asked for and these features don't hold, such as "patches" or "stage 6"."""

@@ -24,7 +24,7 @@ class Place:
 
 
 class Admission:
-    """Knows everything that was admitted and is not yet answered.
+    """Bounds what is admitted and not yet answered, and predicts when it will be.
 
     Args:
         workers: how many there are now.
@@ -41,7 +41,7 @@ class Admission:
         self.bytes = 0
 
     def admit(self, key: BatchKey, costs: Sequence[int], sizes: Sequence[int], deadline_s: float) -> list[Place]:
-        """A place for each item, or none for any.
+        """Admit all items of a request or none; a place for each.
 
         Raises:
             InputError: more than the engine could ever hold.
@@ -74,7 +74,7 @@ class Admission:
             self._empty.set()
 
     def predicted_wait_s(self) -> float:
-        """Until everything admitted is encoded."""
+        """Seconds until everything that was admitted is encoded."""
         seconds = sum(self._latency.predict_s(key, cost) for key, cost in self._pending.items())
         return seconds / max(1, self._workers())
 
@@ -118,7 +118,7 @@ class Admission:
             )
 
     def _check_time(self, key: BatchKey, cost: int, deadline_s: float) -> None:
-        """An empty engine takes whatever comes, so that a wrong prediction can't keep it empty for ever."""
+        """An empty engine admits everything, so that a wrong prediction can't keep it empty for ever."""
         if deadline_s <= 0:
             raise self.too_late("the deadline passed before the work began: allow more time or send less at once")
         if not self.items:

@@ -1,4 +1,4 @@
-"""From what a worker sends back about a batch of images to the results of its items."""
+"""Distributes the reply of a worker about a batch of images to the items of the batch."""
 
 from collections.abc import Iterator, Sequence
 

@@ -44,35 +44,35 @@ class Fleet:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Bring the workers up; `load` waits for the first."""
+        """Start the workers; `load` waits for the first."""
         self._tasks = [asyncio.create_task(supervisor.run()) for supervisor in self._supervisors]
 
     async def stop(self) -> None:
-        """End them all."""
+        """End all workers."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     def ready(self) -> int:
-        """How many take batches."""
-        return len(self._alive())
+        """The number of workers that take batches."""
+        return len(self._ready())
 
     def workers(self) -> list[Worker]:
-        """Those that live."""
+        """The workers whose processes run."""
         return [supervisor.worker for supervisor in self._supervisors if supervisor.worker is not None]
 
     async def load(self, name: str) -> EncoderInfo:
-        """Load an encoder on every worker that lives.
+        """Load an encoder on every worker that is ready.
 
         Raises:
-            NotReady: none lives within the time a load may take.
+            NotReady: none is ready within the time a load may take.
             WorkerLost: the encoder took every worker down.
             VlmOodError: it can't be loaded.
         """
         await self._wait_for_one(name)
         results = await asyncio.gather(
-            *(supervisor.ensure(name) for supervisor in self._alive()), return_exceptions=True
+            *(supervisor.ensure(name) for supervisor in self._ready()), return_exceptions=True
         )
         for loaded in results:
             if isinstance(loaded, Loaded):
@@ -80,19 +80,19 @@ class Fleet:
         raise _explain(name, results)
 
     async def unload(self, name: str) -> None:
-        """Let go of an encoder on every worker; one that died meanwhile has done so already."""
+        """Unload an encoder on every worker; one that died meanwhile has lost it already."""
         for supervisor in self._supervisors:
             with suppress(WorkerGone):
                 await supervisor.unload(name)
 
-    def _alive(self) -> list[Supervisor]:
+    def _ready(self) -> list[Supervisor]:
         return [supervisor for supervisor in self._supervisors if supervisor.ready.is_set()]
 
     async def _wait_for_one(self, name: str) -> None:
         """Until a worker is ready, or every one of them has failed."""
         try:
             async with asyncio.timeout(self._settings.load_timeout_s):
-                while not self._alive():
+                while not self._ready():
                     coming = [supervisor for supervisor in self._supervisors if supervisor.failure is None]
                     if not coming:
                         raise _explain(name, [supervisor.failure for supervisor in self._supervisors])
@@ -125,7 +125,7 @@ def _maker(settings: EngineSettings, plan: WorkerPlan) -> Callable[[], Worker]:
 
 
 def _explain(name: str, errors: Sequence[object]) -> VlmOodError:
-    """The most telling of the errors with which every worker failed."""
+    """One error for all workers: an error of the encoder first, then a timeout, then a lost worker."""
     for error in errors:
         if isinstance(error, VlmOodError):
             return error

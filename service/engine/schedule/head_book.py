@@ -1,4 +1,4 @@
-"""Which heads a worker has, as its supervisor knows it."""
+"""Which heads a worker has: the bookkeeping on the engine's side."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence

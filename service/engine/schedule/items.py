@@ -1,4 +1,4 @@
-"""What waits in the queue, and what goes to a worker together."""
+"""Items that wait in the queue, and the batches that are formed of them."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -98,7 +98,7 @@ class Batch:
     """Items of one key.
 
     Args:
-        reason: why it went when it went.
+        reason: why it was sent when it was sent.
     """
 
     key: BatchKey

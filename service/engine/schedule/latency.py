@@ -1,4 +1,4 @@
-"""How long a batch will take: seconds = slope * n + intercept, fitted to what was seen; n counts pixels or prompts."""
+"""How long a batch will take: seconds = slope * n + intercept, fitted to past batches; n counts pixels or prompts."""
 
 import math
 from collections import defaultdict
@@ -53,7 +53,7 @@ class LatencyBook:
         self._models: defaultdict[tuple[str, Outputs | None], LatencyModel] = defaultdict(LatencyModel)
 
     def model(self, encoder: str, outputs: Outputs | None) -> LatencyModel:
-        """What was seen of this work."""
+        """The model of this work."""
         return self._models[encoder, outputs]
 
     def predict_s(self, key: BatchKey, cost: int) -> float:

@@ -1,4 +1,4 @@
-"""First come, first served, in turns: requests stand in a circle, and each puts one item after another into a batch."""
+"""A queue in which requests take turns: each adds one item to a batch, then the next request does (round robin)."""
 
 import asyncio
 import math
@@ -18,9 +18,9 @@ LEAD_S = 0.005  # what it takes to hand a batch to a worker
 
 
 class FairQueue:
-    """A batch is formed at the moment a worker asks for it, from whatever waits.
+    """A batch is formed at the moment a worker asks for it, from the items that wait.
 
-    What bounds the queue is admission, before an image is even decoded; here nothing is refused.
+    Admission bounds the queue, before an image is decoded; nothing is refused here.
 
     Args:
         max_wait_s: how long a batch that isn't full is held back for more.
@@ -34,13 +34,13 @@ class FairQueue:
         self._arrived = asyncio.Event()
 
     def put(self, item: AnyItem) -> None:
-        """At the end of its request's lane."""
+        """Append an item to the lane of its request."""
         item.enqueued = time.monotonic()
         self._lanes.setdefault(item.lane, deque()).append(item)
         self._arrived.set()
 
     def put_back(self, items: Iterable[AnyItem]) -> None:
-        """In front of everything, in this order: they have waited already."""
+        """Put items in front of all others, in this order: they have waited already."""
         for item in reversed(list(items)):
             self._lanes.setdefault(item.lane, deque()).appendleft(item)
             self._lanes.move_to_end(item.lane, last=False)
@@ -50,10 +50,10 @@ class FairQueue:
         """The next batch; waits for one.
 
         A worker that has a batch may ask for the next one ahead. It gets a full one at once; one that isn't full grows
-        until the worker is about to be free, since a batch formed early would leave out whoever comes meanwhile.
+        until the worker is about to be free, since an early batch would leave out the items that arrive meanwhile.
 
         Args:
-            free_in_s: seconds until the worker can begin; of those who ask, the one who can begin first is served.
+            free_in_s: seconds until the worker can begin; of several that wait, the one that can begin first is served.
         """
         self._takers.append(free_in_s)
         try:
@@ -68,19 +68,19 @@ class FairQueue:
                         await self._arrived.wait()
         finally:
             self._takers.remove(free_in_s)
-            self._arrived.set()  # whoever stood back for this one looks again
+            self._arrived.set()  # workers that waited behind this one look again
 
     def look_again(self) -> None:
-        """A worker is free sooner than it said."""
+        """Tell the queue that a worker is free sooner than it predicted."""
         self._arrived.set()
 
     def oldest_wait_s(self) -> float:
-        """Since the first of the waiting items came."""
+        """Seconds since the oldest item was put here; 0 when there is none."""
         now = time.monotonic()
         return max((now - lane[0].enqueued for lane in list(self._lanes.values())), default=0.0)
 
     def fail_all(self, error: VlmOodError) -> None:
-        """Tell everyone who waits."""
+        """Fail every item and empty the queue."""
         for item in self._items():
             item.fail(error)
         self._lanes.clear()
@@ -93,7 +93,7 @@ class FairQueue:
 
     def _choose(self) -> list[AnyItem]:
         """The batch as it would be now: the first lane's key, one item of each lane in turn."""
-        self._drop_dead()
+        self._drop_finished()
         first = next(iter(self._lanes.values()), None)
         if first is None:
             return []
@@ -135,16 +135,16 @@ class FairQueue:
             return "full"
         return "wait_elapsed" if self._max_wait_s and not chosen[0].alone else "worker_free"
 
-    def _drop_dead(self) -> None:
-        """Skip whoever left; tell those whose time is up."""
+    def _drop_finished(self) -> None:
+        """Fail items whose deadline has passed, and remove those that have a result or whose caller has left."""
         now = asyncio.get_running_loop().time()
         for item in self._items():
             if item.deadline <= now:
                 item.fail(DeadlineExceeded("the deadline passed in the queue: allow more time or send less at once"))
         for lane, items in list(self._lanes.items()):
-            alive = deque(item for item in items if not item.result.done())
-            if alive:
-                self._lanes[lane] = alive
+            waiting = deque(item for item in items if not item.result.done())
+            if waiting:
+                self._lanes[lane] = waiting
             else:
                 del self._lanes[lane]
 

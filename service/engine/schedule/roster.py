@@ -11,7 +11,7 @@ from vlm_ood.errors import UnknownNameError, VlmOodError
 
 
 class Roster:
-    """Loads happen once however many ask, one after another, and never on a thread that serves requests.
+    """Concurrent callers share one load; loads run one after another, and never on a thread that serves requests.
 
     Args:
         names: what may be asked for; the first is never evicted.
@@ -37,11 +37,11 @@ class Roster:
         self._failed: set[str] = set()
 
     def loaded(self) -> tuple[str, ...]:
-        """The names of those that are."""
+        """Names of the encoders that are loaded."""
         return tuple(self._infos)
 
     def state(self, name: str) -> EncoderState:
-        """How far the encoder is.
+        """How far the loading of the encoder is.
 
         Raises:
             UnknownNameError: it may not be asked for.
@@ -89,7 +89,7 @@ class Roster:
         return next((name for name in self._infos if name != self.names[0]), None)
 
     async def _evict(self, name: str) -> None:
-        """Those who use it may finish; who asks for it from now on waits until it is loaded again."""
+        """Requests that use it may finish; requests for it from now on wait until it is loaded again."""
         del self._infos[name]
         while self._leases[name]:
             self._returned.clear()

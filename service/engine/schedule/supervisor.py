@@ -1,4 +1,4 @@
-"""Keeps one worker alive and fed: one batch runs, the next waits behind it, formed as late as keeps the worker busy."""
+"""Restarts a worker and sends it batches: one runs, the next waits behind it, formed as late as keeps it busy."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """One device.
+    """The worker of one device.
 
     A batch that fails is tried again, one item at a time: a poisoned item fails alone, and an item under which two
     workers died is given up.
@@ -70,15 +70,15 @@ class Supervisor:
 
     @property
     def worker(self) -> Worker | None:
-        """The one that lives, if one does."""
+        """The one that runs; None between two."""
         return self._worker
 
     async def run(self) -> None:
-        """One worker after another, until cancelled."""
+        """Start one worker after another, until cancelled."""
         while True:
             try:
                 await self._live()
-            except Exception as error:  # whatever it was: a device without a supervisor would be lost for good
+            except Exception as error:  # of any class: a device without a supervisor would be lost for good
                 log.warning("worker lost: %r", error)
                 self.failure = error
                 self.settled.set()
@@ -88,7 +88,7 @@ class Supervisor:
             self._metrics.restarts.inc()
 
     async def ensure(self, name: str) -> Loaded:
-        """The encoder on this worker, loaded when it isn't.
+        """Load the encoder on this worker, unless it is loaded.
 
         Raises:
             WorkerGone: there is no worker, or it died over it.
@@ -99,7 +99,7 @@ class Supervisor:
         return await self._loads.run(name, lambda: self._load(name))
 
     async def unload(self, name: str) -> None:
-        """Let go of the encoder."""
+        """Unload the encoder."""
         if self._worker is not None and self._loaded.pop(name, None) is not None:
             await self._worker.unload(name)
 
@@ -168,7 +168,7 @@ class Supervisor:
         self._queue.look_again()
 
     def _free_in_s(self) -> float:
-        """Until the batch that runs is done, as predicted; never nothing, since it isn't done."""
+        """Seconds until the batch that runs is done, as predicted; above 0, since it isn't done."""
         if not self._outstanding:
             return 0.0
         predicted_s = self._latency.predict_s(self._outstanding[0].key, self._outstanding[0].cost)
@@ -192,10 +192,8 @@ class Supervisor:
             first.succeed(torch.from_numpy(text.vectors))
             return text.seconds
         items = [item for item in batch.items if isinstance(item, ImageItem)]
-        heads = self._heads.send(
-            [item.head for item in items]
-        )  # nothing may be awaited from here to the call of the worker
         pixels = [item.pixels for item in items]
+        heads = self._heads.send([item.head for item in items])  # no await from here to the call of the worker
         encoded = await worker.encode_images(batch.key.encoder, pixels, batch.key.outputs or POOLED, heads)
         self._heads.forget(encoded.not_installed)
         for failed, error in deliver(items, heads, encoded):
@@ -203,7 +201,7 @@ class Supervisor:
         return encoded.seconds
 
     def _isolate(self, items: Sequence[AnyItem], error: VlmOodError) -> None:
-        """One item can't blame another; several are tried again one by one."""
+        """Fail the item if it was alone; several are tried again one by one, since one of them may be at fault."""
         if len(items) == 1:
             items[0].fail(error)
             return
@@ -212,7 +210,7 @@ class Supervisor:
         self._queue.put_back(items)
 
     def _reclaim(self) -> None:
-        """The oldest batch was in the worker when it died; those behind it had not begun."""
+        """Put back what the worker had when it died: the oldest batch was running, those behind it had not begun."""
         batches = list(self._outstanding)
         self._outstanding.clear()
         for batch in reversed(batches[1:]):

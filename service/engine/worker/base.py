@@ -38,20 +38,23 @@ class WorkerPlan:
 
 
 class Worker(Protocol):
-    """One device. It runs what it is given in order; a call raises WorkerGone when the worker dies."""
+    """One device, whose jobs run in order.
+
+    A call raises WorkerGone when the worker dies, and VlmOodError when its job fails.
+    """
 
     @property
     def lost(self) -> asyncio.Future[str]:
-        """Done, with the reason, once the worker is dead."""
+        """Has the reason as its result once the worker is dead."""
 
     async def start(self) -> None:
-        """Bring it to life."""
+        """Start it."""
 
     async def load(self, name: str) -> Loaded:
         """Load an encoder and warm it up, beside the batches of others."""
 
     async def unload(self, name: str) -> None:
-        """Let go of an encoder."""
+        """Unload an encoder."""
 
     async def encode_images(
         self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs, heads: HeadWork
@@ -62,7 +65,7 @@ class Worker(Protocol):
         """One pass over prompts."""
 
     def kill(self) -> None:
-        """End it now, whatever it does."""
+        """End it now, in the middle of its work."""
 
     async def stop(self) -> None:
-        """End it after what it has been given, and free all it held."""
+        """End it after the jobs that it was given, and free its resources."""

@@ -26,11 +26,11 @@ LookUp = Callable[[str], EncodedImage | None]
 
 @dataclass(frozen=True)
 class Decoded:
-    """What became of a file.
+    """A file after decoding.
 
     Args:
         sha256: of the file.
-        content: pixels for the network, or what was known of them.
+        content: pixels for the network, or the result that `look_up` had.
         seconds: spent on it.
     """
 
@@ -63,7 +63,7 @@ class DecodePool:
         return await loop.run_in_executor(self._pool, self._decode, content, preprocessing, look_up)
 
     def stop(self) -> None:
-        """Free the threads; what waits is cancelled."""
+        """End the threads; files that wait are cancelled."""
         self._pool.shutdown(cancel_futures=True)
 
     def _decode(self, content: bytes, preprocessing: Preprocessing, look_up: LookUp) -> Decoded:
@@ -83,7 +83,7 @@ class DecodePool:
                 raise ImageError(f"can't be prepared: {error or type(error).__name__}") from error
 
     def _pixels_announced(self, content: bytes) -> int:
-        """By the header; 0 for what `load_image` is going to refuse."""
+        """Width times height by the header; 0 for a file that `load_image` is going to refuse."""
         try:
             with Image.open(io.BytesIO(content), formats=self._limits.formats) as image:
                 pixels = image.width * image.height
@@ -93,7 +93,7 @@ class DecodePool:
 
 
 class ByteBudget:
-    """So many bytes and no more, first come, first served; who wants more than there is waits until all is free."""
+    """A limit on bytes held at once, first come, first served; a claim above the limit waits until all are free."""
 
     def __init__(self, total: int) -> None:
         self._total = self._free = total
@@ -102,7 +102,7 @@ class ByteBudget:
 
     @contextmanager
     def hold(self, nbytes: int) -> Iterator[None]:
-        """Blocks until there is room."""
+        """Wait until there is room for so many bytes, and hold them in the context."""
         share = min(nbytes, self._total)
         with self._turn, self._freed:
             self._freed.wait_for(lambda: self._free >= share)

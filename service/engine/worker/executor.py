@@ -1,4 +1,4 @@
-"""What a worker does, in whichever process: load encoders, warm them up, run batches and heads."""
+"""The work of a worker, in a process of its own or not: load encoders, warm them up, run batches and heads."""
 
 import gc
 import time
@@ -40,7 +40,7 @@ class Executor:
         self._heads = InstalledHeads()
 
     def load(self, name: str, max_batch: int | None) -> Loaded:
-        """Load an encoder; it serves once it is warm."""
+        """Load an encoder and warm it up; it can be asked when this returns."""
         encoder = self._load(name, self._device, self._dtype)
         largest = max_batch or encoder.batch_size
         timings = _warm_up(encoder, largest)
@@ -48,7 +48,7 @@ class Executor:
         return Loaded(_describe(name, encoder), largest, timings)
 
     def unload(self, name: str) -> None:
-        """Let go of an encoder and of the memory of its device."""
+        """Unload an encoder and free its memory on the device."""
         self._encoders.pop(name, None)
         gc.collect()
         torch.cuda.empty_cache()  # does nothing without a context
@@ -56,7 +56,7 @@ class Executor:
     def encode_images(
         self, name: str, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs, heads: HeadWork = NO_HEADS
     ) -> EncodedImages:
-        """One forward pass over preprocessed images, and what heads say about them."""
+        """Run one forward pass over preprocessed images, and heads on its features."""
         start = time.perf_counter()
         encoder = self._encoders[name]
         self._heads.update(heads, encoder.device)
@@ -120,7 +120,7 @@ def _warm_up_text(encoder: Encoder) -> list[Timing]:
 
 
 def _seconds(work: Callable[[], Tensor | ImageFeatures]) -> float:
-    """What the work takes until its result is on the host."""
+    """How long the work takes until its result is on the host."""
     start = time.perf_counter()
     result = work()
     _to_array(result.pooled if isinstance(result, ImageFeatures) else result)

@@ -55,7 +55,7 @@ class InlineWorker:
         return await _run(self._encoding, lambda: self._executor.encode_text(name, prompts))
 
     def kill(self) -> None:
-        """A thread can't be killed; it is left alone."""
+        """Mark the worker as lost; a thread can't be killed and runs on."""
         if not self.lost.done():
             self.lost.set_result("given up")
 
@@ -66,7 +66,7 @@ class InlineWorker:
 
 
 async def _run(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """In the pool; every failure comes out as a VlmOodError, as it does from a worker process."""
+    """Run the work in the pool; any error is raised as a VlmOodError, as it is by a worker process."""
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
     except VlmOodError:

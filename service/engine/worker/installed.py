@@ -13,24 +13,24 @@ Function = Callable[[ImageFeatures], HeadAnswer]
 
 
 class InstalledHeads:
-    """Functions by digest; the engine says which to keep. A head that fails is the error of its own rows alone."""
+    """Functions by digest; the engine decides which to keep. A head that fails is the error of its own rows alone."""
 
     def __init__(self) -> None:
         self._functions: dict[str, Function | ErrorReply] = {}
 
     def update(self, work: HeadWork, device: torch.device) -> None:
-        """Drop and install; what can't be installed is kept as the error that its rows will have."""
+        """Drop and install heads; for one that can't be installed, keep the error that its rows will have."""
         for digest in work.drop:
             self._functions.pop(digest, None)
         for head in work.install:
             self._functions[head.digest] = _installed(head, device)
 
     def run(self, work: Sequence[HeadRows], features: ImageFeatures) -> tuple[HeadAnswer | ErrorReply, ...]:
-        """What each head says about its rows."""
+        """The answer of each head about its rows, or its error."""
         return tuple(self._run(each, features) for each in work)
 
     def missing(self, work: Sequence[HeadRows]) -> tuple[str, ...]:
-        """Which of these heads are not here."""
+        """Digests of these heads that are not installed."""
         return tuple(each.digest for each in work if isinstance(self._function(each.digest), ErrorReply))
 
     def _run(self, work: HeadRows, features: ImageFeatures) -> HeadAnswer | ErrorReply:

@@ -27,9 +27,9 @@ EXIT_DEVICE_LOST = 70
 
 
 def main(plan: WorkerPlan, connection: Connection) -> None:
-    """Until the engine closes the pipe or says None.
+    """Run jobs until the engine closes the pipe or sends None.
 
-    Signals go to the engine, which drains first; should it die, the pipe ends and so does this process.
+    Signals are ignored: the engine handles them and drains first. When it dies, the pipe ends and so does this process.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -68,7 +68,7 @@ class WorkerProcess:
             while (job := self._connection.recv()) is not None:
                 yield job
         except (EOFError, OSError):
-            os._exit(1)  # the engine is gone: nobody waits for anything
+            os._exit(1)  # the engine is gone: no answer is waited for
 
     def _answer(self, number: int, work: Callable[[], Answer]) -> None:
         try:
@@ -90,7 +90,7 @@ class WorkerProcess:
         return self._executor.encode_images(message.name, pixels, message.outputs, message.heads)
 
     def _slot(self, number: int, segment: str) -> SharedPixels:
-        """The slot's memory; larger memory has another name."""
+        """The memory of a slot; a new name means larger memory, which is attached in place of the old."""
         attached = self._slots.get(number)
         if attached is not None and attached.name == segment:
             return attached

@@ -63,7 +63,7 @@ class ProcessWorker:
 
     @property
     def pid(self) -> int | None:
-        """Of the process."""
+        """The id of the process; None before `start`."""
         return self._process.pid
 
     async def start(self) -> None:
@@ -110,7 +110,7 @@ class ProcessWorker:
         await asyncio.to_thread(self._end)
 
     def _slot(self, number: int, nbytes: int) -> SharedPixels:
-        """The slot's memory; new memory when it is too small. A full batch of the largest encoder fits at once."""
+        """The memory of a slot, replaced when it is too small; new memory holds a full batch of the largest encoder."""
         pixels = self._slots.get(number)
         if pixels is None or pixels.nbytes < nbytes:
             if pixels is not None:
@@ -147,7 +147,7 @@ class ProcessWorker:
             raise WorkerGone(str(error)) from error
 
     def _read(self) -> None:
-        """The thread that waits for replies, until the pipe ends."""
+        """Receive replies until the pipe ends; runs in a thread of its own."""
         with suppress(RuntimeError):  # the event loop is closed
             try:
                 while True:
@@ -168,7 +168,7 @@ class ProcessWorker:
                 future.set_exception(WorkerGone(self._lost.result()))
 
     def _end(self) -> None:
-        """Wait for the process, or end it, and free what it took."""
+        """Wait for the process, kill it after `STOP_S`, and free its resources."""
         if self._process.pid is not None:
             self._process.join(STOP_S)
             self.kill()

@@ -1,4 +1,4 @@
-"""What goes over the private pipe between the engine and a worker process."""
+"""Messages on the private pipe between the engine and a worker process."""
 
 from copy import copy
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Unload:
-    """Let go of an encoder."""
+    """Unload an encoder."""
 
     name: str
 
@@ -93,7 +93,7 @@ Message = Load | Unload | EncodeImages | EncodeText
 
 @dataclass(frozen=True)
 class Timing:
-    """What a pass took while the encoder was warmed up.
+    """How long a pass took while the encoder was warmed up.
 
     Args:
         outputs: of the pass; None for prompts.
@@ -107,7 +107,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An encoder stands ready.
+    """The reply to `Load`: the encoder is ready.
 
     Args:
         max_batch: images of the encoder's own size in a batch that it was warmed up for.
@@ -132,13 +132,13 @@ class ErrorReply:
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """What became of the n images of a batch.
+    """The reply about the n images of a batch.
 
     Args:
         pooled: (n, d).
         answers: of each of `HeadWork.run`, or the error with which it ended.
         not_installed: digests of heads that the worker could not install; their answers say why.
-        seconds: what the pass and the heads took.
+        seconds: how long the pass and the heads took.
     """
 
     pooled: Vectors
@@ -149,7 +149,7 @@ class EncodedImages:
 
 @dataclass(frozen=True)
 class EncodedText:
-    """vectors (n, d), and what the pass took."""
+    """The reply about n prompts: their vectors (n, d), and how long the pass took."""
 
     vectors: Vectors
     seconds: float
@@ -158,7 +158,7 @@ class EncodedText:
 def known_error(error: BaseException) -> VlmOodError:
     """The exception itself if its class is one of `vlm_ood.errors`, else an EncoderError that quotes it.
 
-    Only those cross the pipe: any other might not be what can be made again in another process.
+    Only those cross the pipe: an exception of another class may not be possible to unpickle in another process.
     """
     if isinstance(error, VlmOodError) and getattr(errors, type(error).__name__, None) is type(error):
         return error
@@ -170,7 +170,7 @@ Answer = Loaded | EncodedImages | EncodedText | ErrorReply | None
 
 @dataclass(frozen=True)
 class Job:
-    """A numbered message."""
+    """A message with a number."""
 
     number: int
     message: Message

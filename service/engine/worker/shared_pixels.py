@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class SharedPixels:
-    """So many bytes, for whatever images fit.
+    """A segment of shared memory that holds one batch of any images that fit.
 
     The engine creates it, the worker attaches, and then the engine unlinks the name: the memory lives as long as a
     process maps it, so that no death of either can leave it behind.
@@ -32,12 +32,12 @@ class SharedPixels:
 
     @property
     def name(self) -> str:
-        """Under which another process finds it, until `unlink`."""
+        """The name under which another process finds it, until `unlink`."""
         return self._memory.name
 
     @property
     def nbytes(self) -> int:
-        """How much it holds; the system rounds up what was asked for."""
+        """Its size; the system may round up."""
         return self._memory.size
 
     def write(self, images: Sequence[UInt8[Tensor, "3 h w"]]) -> None:
@@ -49,7 +49,7 @@ class SharedPixels:
         return torch.from_numpy(np.ndarray(shape, np.uint8, buffer=self._memory.buf))
 
     def unlink(self) -> None:
-        """Free the name, once."""
+        """Free the name; a second call does nothing."""
         if self._linked:
             self._linked = False
             self._memory.unlink()

@@ -44,11 +44,27 @@ def test_writes_a_bank_and_says_what_is_in_it(words: Path, tmp_path: Path) -> No
     assert bank.names[0] in table
 
 
+@pytest.mark.slow
+def test_options_of_the_authors_code_reach_the_mining(words: Path, tmp_path: Path) -> None:
+    classes_out = tmp_path / "classes.safetensors"
+    said = run(
+        "-c", "cat,dog", "--lexicon", words, "--out", tmp_path / "n.safetensors", "--keep", 0.5, "--recipe", "csp",
+        "--draw", "in_turn", "--overlap", "adj", "--class-neighbours", 1, "--classes-out", classes_out, "--json",
+    )  # fmt: skip
+    assert said
+    assert load_bank(classes_out).names[:2] == ("cat", "dog")
+    assert len(load_bank(classes_out)) > 2
+
+
 def test_what_is_wrong_is_said_before_an_encoder_loads(words: Path, tmp_path: Path) -> None:
     out = tmp_path / "negatives.safetensors"
 
     with pytest.raises(UnknownNameError, match="recipe"):
         run("--classes", "cat,dog", "--recipe", "negs", "--lexicon", words, "--out", out)
+    with pytest.raises(UnknownNameError, match="draw of superclasses"):
+        run("--classes", "cat,dog", "--draw", "turn", "--lexicon", words, "--out", out)
+    with pytest.raises(UnknownNameError, match="part of speech"):
+        run("--classes", "cat,dog", "--overlap", "verb", "--lexicon", words, "--out", out)
     with pytest.raises(UnknownNameError, match=r"noun\.custom"):
         run("--classes", "cat,dog", "--only", "noun.animal", "--lexicon", words, "--out", out)
     words.write_bytes(b"\x00\xff")

@@ -7,10 +7,12 @@ import torch
 
 import vlm_ood as vo
 from tests.fakes import FakeEncoder
-from vlm_ood.errors import LexiconError, TemplateError, UnknownNameError, VectorError
+from vlm_ood.errors import LexiconError, ParameterError, TemplateError, UnknownNameError, VectorError
 from vlm_ood.io.cache import DiskCache
 from vlm_ood.lexicons import Lexicon
 from vlm_ood.negatives import MiningPlan, candidates, mine, mine_negatives, recipe_named, report, select_negatives
+from vlm_ood.negatives.select import most_similar
+from vlm_ood.text.templates import templates_named
 
 NOUNS = tuple(f"noun{row:03}" for row in range(60))
 ADJECTIVES = tuple(f"adjective{row:03}" for row in range(30))
@@ -96,11 +98,94 @@ def test_csp_leaves_files_out_and_gives_each_adjective_a_superclass(
 
 def test_csps_superclass_depends_on_word_and_seed_alone() -> None:
     recipe = recipe_named("csp")
-    drawn = {recipe.phrase(word, "adj", seed=0) for word in ADJECTIVES}
+    drawn = recipe.phrases(ADJECTIVES, "adj", seed=0)
 
-    assert drawn == {recipe.phrase(word, "adj", seed=0) for word in reversed(ADJECTIVES)}
-    assert drawn != {recipe.phrase(word, "adj", seed=1) for word in ADJECTIVES}
-    assert recipe.phrase("dog", "noun", seed=0) == "dog"
+    assert drawn == recipe.phrases(ADJECTIVES[::-1], "adj", seed=0)[::-1]
+    assert drawn != recipe.phrases(ADJECTIVES, "adj", seed=1)
+    assert recipe.phrases(["dog"], "noun", seed=0) == ["dog"]
+
+
+def test_superclasses_can_be_drawn_in_turn_as_the_authors_do() -> None:
+    """Python's generator at seed 0 gives the places 13, 6 and 12 of fourteen."""
+    recipe = recipe_named("csp")
+
+    assert recipe.phrases(["red", "old", "wet"], "adj", seed=0, draw="in_turn") == [
+        "red creature",
+        "old area",
+        "wet vista",
+    ]
+    assert recipe.phrases(["dog"], "noun", seed=0, draw="in_turn") == ["dog"]
+    with pytest.raises(UnknownNameError, match="did you mean 'in_turn'"):
+        recipe.phrases(["red"], "adj", seed=0, draw="in turn")
+
+
+def test_a_draw_in_turn_reaches_the_prompts(encoder: FakeEncoder, classes: vo.TextBank, cache: DiskCache) -> None:
+    mined = mine_negatives(encoder, classes, "csp", lexicon=LEXICON, keep=1.0, draw="in_turn", cache=cache)
+
+    words = [word for word, _ in LEXICON.without(["noun.person"]).entries("adj")]
+    everything = recipe_named("csp").phrases(words, "adj", 0, "in_turn")
+    assert set(mined.names) - set(NOUNS) <= set(everything)
+    assert {"adjective000 creature", "adjective001 area"} <= set(everything)
+
+
+def test_a_noun_that_is_an_adjective_counts_as_asked(
+    encoder: FakeEncoder, classes: vo.TextBank, cache: DiskCache
+) -> None:
+    """Of 63 nouns one is an adjective too: noun000."""
+    as_noun = mine_negatives(encoder, classes, lexicon=LEXICON, keep=1.0, cache=cache)
+    as_adjective = mine_negatives(encoder, classes, lexicon=LEXICON, keep=1.0, overlap="adj", cache=cache)
+
+    assert "the nice noun000" in encoder.prompts_seen
+    assert "This is a noun000 photo" in encoder.prompts_seen
+    assert sorted(as_noun.names) == sorted(as_adjective.names)
+    assert as_noun.names.index("noun000") < 62 <= as_adjective.names.index("noun000") + 1
+    with pytest.raises(UnknownNameError, match="part of speech"):
+        mine_negatives(encoder, classes, lexicon=LEXICON, overlap="verb", cache=cache)
+
+
+def test_the_words_nearest_to_a_class_can_count_as_classes() -> None:
+    """Two classes and four words by hand: "a" and "b" are nearest to one class each, "c" lies beside "b"."""
+    vectors = torch.tensor([[1.0, 0.1, 0.0], [0.1, 1.0, 0.0], [0.1, 0.9, 0.3], [0.0, 0.0, 1.0]])
+    classes = torch.eye(3)[:2]
+
+    rows, kept = most_similar([vectors[:1], vectors[1:]], classes, 1)
+    both, _ = most_similar([vectors], classes, 2)
+
+    assert rows == [0, 1]
+    assert torch.equal(kept, vectors[:2])
+    assert both == [0, 1, 2]
+    assert most_similar([vectors], classes, 9)[0] == [0, 1, 2, 3]
+
+
+def test_neighbours_of_the_classes_change_affinities_and_are_handed_out(
+    encoder: FakeEncoder, classes: vo.TextBank, cache: DiskCache
+) -> None:
+    done: list[int] = []
+    plan = MiningPlan(recipe_named("neglabel"), LEXICON, keep=1.0, synonyms=False, class_neighbours=2)
+
+    mining = mine(encoder, classes, plan, cache=cache, progress=done.append)
+
+    assert sum(done) == plan.prompts
+    assert mining.classes.names[:2] == classes.names
+    assert 2 <= len(mining.classes) - 2 <= 4
+    cosine = mining.negatives.embeddings @ classes.embeddings.T
+    nearest = {mining.negatives.names[row] for row in cosine.topk(2, dim=0).indices.flatten().tolist()}
+    assert set(mining.classes.names[2:]) == nearest
+    expected = torch.quantile(mining.negatives.embeddings @ mining.classes.embeddings.T, 0.95, dim=1)
+    assert torch.allclose(mining.affinity, expected, atol=1e-6)
+    plain = mine(encoder, classes, MiningPlan(recipe_named("neglabel"), LEXICON, synonyms=False), cache=cache)
+    assert plain.classes.names == classes.names
+    with pytest.raises(ParameterError, match="class_neighbours=-1"):
+        MiningPlan(recipe_named("neglabel"), LEXICON, class_neighbours=-1)
+
+
+def test_csp_has_templates_for_sketches(encoder: FakeEncoder, classes: vo.TextBank, cache: DiskCache) -> None:
+    mine_negatives(encoder, classes, "csp", lexicon=LEXICON, templates="csp_sketch", cache=cache)
+
+    prompts = [prompt for prompt in encoder.prompts_seen if prompt.endswith("noun001") or "noun001." in prompt]
+    assert prompts[:2] == ["a sketch of a noun001", "a sketch of the noun001"]
+    assert set(templates_named("csp").templates) < set(templates_named("csp_sketch").templates)
+    assert len(prompts) == 10
 
 
 def test_another_class_list_encodes_nothing_again(encoder: FakeEncoder, classes: vo.TextBank, cache: DiskCache) -> None:

@@ -48,6 +48,18 @@ def command(
     keep: Annotated[float, typer.Option(help="Share of the candidates to keep.")] = 0.15,
     synonyms: Annotated[bool, typer.Option(help="Leave out WordNet's synonyms of the classes, too.")] = True,
     seed: Annotated[int, typer.Option(help="Of csp's draw of superclasses.")] = 0,
+    draw: Annotated[
+        str, typer.Option(help="Of superclasses: by_word, or in_turn as in the authors' code.")
+    ] = "by_word",
+    overlap: Annotated[
+        str, typer.Option(help="What a noun and adjective counts as: noun, or adj as in papers.")
+    ] = "noun",
+    class_neighbours: Annotated[
+        int, typer.Option(min=0, help="Words nearest to each class that count as classes too (NegLabel's pos_topk).")
+    ] = 0,
+    classes_out: Annotated[
+        Path | None, typer.Option(help="Where to write the classes with those words, to score with --bank.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many neighbours and samples to show.")] = 10,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -71,6 +83,9 @@ def command(
         keep=keep,
         synonyms=synonyms,
         seed=seed,
+        draw=draw,
+        overlap=overlap,
+        class_neighbours=class_neighbours,
         templates=negative_templates,
     )
     wanted = TaskOptions(classes=classes, bank=bank, templates=templates).class_bank()
@@ -79,6 +94,8 @@ def command(
     with progress_bar("encoding the lexicon", spec.plan.prompts) as advance:
         mining = Builder(loaded, progress=advance).mining(spec, targets)
     save_bank(out, mining.negatives)
+    if classes_out is not None:
+        save_bank(classes_out, mining.classes)
     summary = report(mining, targets, quantile, top)
     if as_json:
         print_json(asdict(summary))

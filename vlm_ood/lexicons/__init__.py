@@ -1,6 +1,6 @@
 """Word lists to mine negatives from: WordNet's, and users' own."""
 
-from vlm_ood.lexicons.lexicon import PARTS_OF_SPEECH, Entry, Lexicon, PartOfSpeech
+from vlm_ood.lexicons.lexicon import PARTS_OF_SPEECH, Entry, Lexicon, PartOfSpeech, part_of_speech
 from vlm_ood.lexicons.names import key, naming_keys
 from vlm_ood.lexicons.wordnet import (
     LEXICONS,
@@ -26,6 +26,7 @@ __all__ = [
     "lexicon_from_words",
     "lexicon_named",
     "naming_keys",
+    "part_of_speech",
     "read_words",
     "restrict",
     "superclasses",

@@ -1,7 +1,7 @@
 """A lexicon: words by lexicographer file, and its restrictions."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -10,6 +10,18 @@ from vlm_ood.errors import LexiconError, UnknownNameError
 
 PartOfSpeech = Literal["noun", "adj"]
 PARTS_OF_SPEECH: tuple[PartOfSpeech, ...] = ("noun", "adj")
+
+
+def part_of_speech(name: str) -> PartOfSpeech:
+    """The part of speech, known to exist.
+
+    Raises:
+        UnknownNameError: it doesn't.
+    """
+    for known in PARTS_OF_SPEECH:
+        if name == known:
+            return known
+    raise UnknownNameError("part of speech", name, PARTS_OF_SPEECH)
 
 
 class Entry(NamedTuple):
@@ -29,6 +41,7 @@ class Lexicon:
             and each is once in a file.
         source: where the words are from.
         licence: of the source.
+        overlap: as which part of speech a word counts that is in files of both.
 
     Raises:
         LexiconError: no words, or a file that is neither noun nor adj.
@@ -38,6 +51,7 @@ class Lexicon:
     files: Mapping[str, tuple[str, ...]]
     source: str = field(default="", compare=False)
     licence: str = field(default="", compare=False)
+    overlap: PartOfSpeech = "noun"
 
     def __post_init__(self) -> None:
         unknown = [file for file in self.files if file.partition(".")[0] not in PARTS_OF_SPEECH]
@@ -53,27 +67,32 @@ class Lexicon:
 
     @property
     def digest(self) -> str:
-        """Of the words by file."""
-        return digest_of({file: list(words) for file, words in self.files.items()})
+        """Of the words by file, and of what words in files of both parts of speech count as."""
+        return digest_of(self.overlap, {file: list(words) for file, words in self.files.items()})
 
     def entries(self, part: PartOfSpeech) -> tuple[Entry, ...]:
         """The words of a part of speech, sorted, each once.
 
-        A word in several files counts for the first of them by name; one that is noun and adjective is a noun.
+        A word in several files of a part of speech counts for the first of them by name; one that is noun and adjective
+        for `overlap` alone.
         """
         return self._entries[part]
 
     @cached_property
     def _entries(self) -> dict[PartOfSpeech, tuple[Entry, ...]]:
-        taken: dict[str, str] = {}
+        owners = {part: self._owners(part) for part in PARTS_OF_SPEECH}
         entries = {}
-        for part in PARTS_OF_SPEECH:
-            owner: dict[str, str] = {}
-            for file in reversed([file for file in self.files if file.startswith(part + ".")]):
-                owner |= dict.fromkeys(self.files[file], file)
-            entries[part] = tuple(Entry(word, owner[word]) for word in sorted(owner.keys() - taken.keys()))
-            taken |= owner
+        for part, owner in owners.items():
+            taken = owners[self.overlap].keys() if part != self.overlap else set()
+            entries[part] = tuple(Entry(word, owner[word]) for word in sorted(owner.keys() - taken))
         return entries
+
+    def _owners(self, part: PartOfSpeech) -> dict[str, str]:
+        """{word: the file it counts for}."""
+        owner: dict[str, str] = {}
+        for file in reversed([file for file in self.files if file.startswith(part + ".")]):
+            owner |= dict.fromkeys(self.files[file], file)
+        return owner
 
     def only(self, files: Sequence[str]) -> "Lexicon":
         """The lexicon of these files: "noun.animal", or "noun" for all of a part of speech.
@@ -106,7 +125,7 @@ class Lexicon:
     def _with(self, files: Mapping[str, tuple[str, ...]]) -> "Lexicon":
         if not any(files.values()):
             raise LexiconError(f"nothing is left of lexicon {self.name!r} with these restrictions: loosen one")
-        return Lexicon(self.name, files, self.source, self.licence)
+        return replace(self, files=files)
 
 
 def _matches(own: str, file: str) -> bool:

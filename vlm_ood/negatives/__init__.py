@@ -1,7 +1,7 @@
 """Negative knowledge from word lists: what the classes are not."""
 
 from vlm_ood.negatives.mine import Mining, MiningPlan, mine, mine_negatives, open_lexicon
-from vlm_ood.negatives.recipes import Recipe, recipe_named, recipe_names
+from vlm_ood.negatives.recipes import Recipe, check_draw, recipe_named, recipe_names
 from vlm_ood.negatives.report import MiningReport, report
 from vlm_ood.negatives.select import select_negatives
 
@@ -10,6 +10,7 @@ __all__ = [
     "MiningPlan",
     "MiningReport",
     "Recipe",
+    "check_draw",
     "mine",
     "mine_negatives",
     "open_lexicon",

@@ -2,9 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import compress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, compress
 from math import floor
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vlm_ood.encoders.base import Progress, TextEncoder
-from vlm_ood.errors import LexiconError, VectorError
+from vlm_ood.errors import LexiconError, ParameterError, VectorError
 from vlm_ood.io.cache import DiskCache
 from vlm_ood.lexicons import (
     PARTS_OF_SPEECH,
@@ -24,11 +24,12 @@ from vlm_ood.lexicons import (
     lexicon_from_file,
     lexicon_from_words,
     naming_keys,
+    part_of_speech,
     wordnet,
 )
 from vlm_ood.negatives.candidates import CandidateStore, candidate_cache
-from vlm_ood.negatives.recipes import AnyTemplates, Recipe, recipe_named
-from vlm_ood.negatives.select import check_shares, least_similar
+from vlm_ood.negatives.recipes import AnyTemplates, Recipe, check_draw, recipe_named
+from vlm_ood.negatives.select import check_shares, least_similar, most_similar
 from vlm_ood.types import TextBank
 
 AnyLexicon = Lexicon | str | os.PathLike[str] | Sequence[str]
@@ -41,10 +42,18 @@ class MiningPlan:
     Args:
         recipe: which files and prompts.
         lexicon: the words; files that the recipe leaves out are taken away.
-        quantile: see `select_negatives`.
-        keep: share of the nouns and of the adjectives to keep, in (0, 1].
+        quantile: in [0, 1], of a candidate's cosines to the classes, which is its affinity; 1 is their maximum.
+        keep: share of the nouns and of the adjectives to keep, those of least affinity, in (0, 1].
         synonyms: whether WordNet's synonyms of the class names are left out, too.
         seed: of csp's draw of a superclass for each adjective.
+        draw: how that draw goes; `Recipe.phrases` explains it.
+        overlap: as what a word counts that is noun and adjective: it decides its templates and its share.
+        class_neighbours: how many of the candidates nearest to each class count as classes too; `Mining.classes` has
+            them. NegLabel's code calls it `pos_topk`.
+
+    Raises:
+        ParameterError: a number out of its range.
+        UnknownNameError: a `draw` or an `overlap` that doesn't exist.
     """
 
     recipe: Recipe
@@ -53,15 +62,23 @@ class MiningPlan:
     keep: float = 0.15
     synonyms: bool = True
     seed: int = 0
+    draw: str = "by_word"
+    overlap: str = "noun"
+    class_neighbours: int = 0
 
     def __post_init__(self) -> None:
         check_shares(self.quantile, self.keep)
-        object.__setattr__(self, "lexicon", self.lexicon.without(self.recipe.without))
+        check_draw(self.draw)
+        if self.class_neighbours < 0:
+            raise ParameterError(f"class_neighbours={self.class_neighbours}: give 0 or more")
+        lexicon = replace(self.lexicon.without(self.recipe.without), overlap=part_of_speech(self.overlap))
+        object.__setattr__(self, "lexicon", lexicon)
 
     @property
     def prompts(self) -> int:
-        """How many prompts the lexicon makes; what `progress` adds up to."""
-        return sum(len(self.lexicon.entries(part)) * len(self.recipe.templates[part]) for part in PARTS_OF_SPEECH)
+        """How many prompts the lexicon makes, each passage over them counted; what `progress` adds up to."""
+        once = sum(len(self.lexicon.entries(part)) * len(self.recipe.templates[part]) for part in PARTS_OF_SPEECH)
+        return once * (2 if self.class_neighbours else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +88,12 @@ class Mining:
     Args:
         negatives: nouns before adjectives, each least like the classes first.
         files: the lexicographer file of each.
-        affinity: of each to the classes, in [-1, 1].
+        affinity: (m,), of each to the classes, in [-1, 1].
         candidates: {lexicographer file: words that could have been chosen}.
         named: words left out because they name a class.
+        classes: what the candidates were compared with: the classes, and after them the words nearest to each when
+            `class_neighbours` asks for them. NegLabel's code scores with these as well: give them as the task's
+            classes for the same score.
     """
 
     negatives: TextBank
@@ -81,6 +101,7 @@ class Mining:
     affinity: Float[Tensor, " m"]
     candidates: Mapping[str, int]
     named: tuple[str, ...]
+    classes: TextBank
 
 
 def mine_negatives(
@@ -97,6 +118,8 @@ def mine_negatives(
     adjective_templates: AnyTemplates | None = None,
     synonyms: bool = True,
     seed: int = 0,
+    draw: str = "by_word",
+    overlap: str = "noun",
     batch_size: int = 256,
     cache: DiskCache | None = None,
     progress: Progress | None = None,
@@ -112,13 +135,16 @@ def mine_negatives(
         recipe: "neglabel" or "csp".
         lexicon: a Lexicon, a text file, or words; the WordNet that ships when None.
         corpus: of the WordNet that ships: "full", or "paper" for the words that the papers mined.
-        quantile: see `select_negatives`.
-        keep: share of the nouns and of the adjectives to keep, in (0, 1].
+        quantile: in [0, 1], of a candidate's cosines to the classes, which is its affinity; 1 is their maximum.
+        keep: share of the nouns and of the adjectives to keep, those of least affinity, in (0, 1].
         max_cosine: candidates more like a class than this are never kept; by default the recipe's, 0.95 for csp.
-        templates: of nouns; by default the recipe's.
+        templates: of nouns; by default the recipe's. "csp_sketch" is what CSP has for sketches.
         adjective_templates: of adjectives; by default the recipe's.
         synonyms: whether WordNet's synonyms of the class names are left out, too; the papers leave them in.
         seed: of csp's draw of a superclass for each adjective.
+        draw: "by_word", so that a superclass stays when the lexicon changes, or "in_turn", as the authors' code draws.
+        overlap: what a word counts as that is noun and adjective: "noun", or "adj" as in nearly all of the negatives
+            that NegLabel's authors released (406 of 408 such words), which their order of files decided.
         batch_size: prompts in a forward pass.
         cache: where vectors of candidates are kept; by default a folder of the user's cache.
         progress: called with the number of prompts done since the last call.
@@ -135,6 +161,8 @@ def mine_negatives(
         keep,
         synonyms,
         seed,
+        draw,
+        overlap,
     )
     return mine(encoder, bank, plan, batch_size=batch_size, cache=cache, progress=progress).negatives
 
@@ -148,16 +176,27 @@ def mine(
     cache: DiskCache | None = None,
     progress: Progress | None = None,
 ) -> Mining:
-    """`mine_negatives` with all that there is to report about it."""
+    """Negatives by a plan, with all that there is to report about them.
+
+    Args:
+        encoder: encodes the candidates; the one that made the bank.
+        bank: the classes.
+        plan: what to choose from, and how.
+        batch_size: prompts in a forward pass.
+        cache: where vectors of candidates are kept; by default a folder of the user's cache.
+        progress: called with the number of prompts done since the last call; they add up to `plan.prompts`.
+
+    Raises:
+        LexiconError: a lexicon that is too short for the plan's `keep`.
+        VectorError: a bank of another dimension than the encoder's.
+    """
     if bank.dim != encoder.dim:
         raise VectorError(f"the bank has dimension {bank.dim}, {encoder.name} {encoder.dim}: encode with one encoder")
     store = CandidateStore(encoder, cache or candidate_cache(), batch_size, progress)
     names = naming_keys(bank.names, synonyms=plan.synonyms)
-    parts = [
-        mining
-        for part in PARTS_OF_SPEECH
-        if (entries := plan.lexicon.entries(part)) and (mining := _mine_part(store, bank, plan, part, entries, names))
-    ]
+    pools = [_pool(store, plan, part, names) for part in PARTS_OF_SPEECH if plan.lexicon.entries(part)]
+    classes = _with_neighbours(bank.to(encoder.device), pools, plan.class_neighbours)
+    parts = [mining for pool in pools if (mining := _mine_part(pool, classes, plan))]
     if not parts:
         raise LexiconError(
             f"keep={plan.keep:g} of {len(plan.lexicon)} candidates is none: raise keep or give more words"
@@ -171,6 +210,7 @@ def mine(
         torch.cat([part.affinity for part in parts]),
         {file: count for part in parts for file, count in part.candidates.items()},
         tuple(word for part in parts for word in part.named),
+        classes,
     )
 
 
@@ -191,37 +231,62 @@ def open_lexicon(lexicon: AnyLexicon | None, corpus: str = "full") -> Lexicon:
     return lexicon_from_words(lexicon)
 
 
-def _mine_part(
-    store: CandidateStore,
-    bank: TextBank,
-    plan: MiningPlan,
-    part: PartOfSpeech,
-    entries: Sequence[Entry],
-    names: frozenset[str],
-) -> Mining | None:
-    """The nouns or the adjectives; None when the share holds none of them."""
-    phrases = [plan.recipe.phrase(entry.word, part, plan.seed) for entry in entries]
+@dataclass(frozen=True)
+class _Pool:
+    """The candidates of one part of speech, those that name a class taken out.
+
+    Args:
+        entries: in the order of the lexicon.
+        phrases: of each.
+        named: words that were taken out.
+        chunks: gives the vectors in order, a chunk at a time; can be called again.
+    """
+
+    entries: tuple[Entry, ...]
+    phrases: tuple[str, ...]
+    named: tuple[str, ...]
+    chunks: Callable[[], Iterator[Float[Tensor, "_ d"]]]
+
+
+def _pool(store: CandidateStore, plan: MiningPlan, part: PartOfSpeech, names: frozenset[str]) -> _Pool:
+    entries = plan.lexicon.entries(part)
+    phrases = plan.recipe.phrases([entry.word for entry in entries], part, plan.seed, plan.draw)
     free = torch.tensor([key(entry.word) not in names for entry in entries])
-    count = floor(plan.keep * int(free.sum()))
+    kept = free.tolist()
+    return _Pool(
+        tuple(compress(entries, kept)),
+        tuple(compress(phrases, kept)),
+        tuple(entry.word for entry, is_free in zip(entries, kept, strict=True) if not is_free),
+        lambda: _masked(store.chunks(phrases, plan.recipe.templates[part]), free),
+    )
+
+
+def _with_neighbours(bank: TextBank, pools: Sequence[_Pool], count: int) -> TextBank:
+    """The bank, and after it each candidate that is among the `count` nearest to one of its classes, once."""
+    if not count:
+        return bank
+    rows, vectors = most_similar(chain.from_iterable(pool.chunks() for pool in pools), bank.embeddings, count)
+    phrases = [phrase for pool in pools for phrase in pool.phrases]
+    names = (*bank.names, *(phrases[row] for row in rows))
+    return TextBank(names, torch.cat([bank.embeddings, vectors]))
+
+
+def _mine_part(pool: _Pool, classes: TextBank, plan: MiningPlan) -> Mining | None:
+    """The negatives among the candidates; None when the share holds none of them."""
+    count = floor(plan.keep * len(pool.entries))
     if not count:
         return None
-    kept = least_similar(
-        _masked(store.chunks(phrases, plan.recipe.templates[part]), free),
-        bank.embeddings.to(store.encoder.device),
-        count,
-        plan.quantile,
-        plan.recipe.max_cosine,
-    )
-    pool = list(compress(zip(phrases, entries, strict=True), free.tolist()))
-    chosen = [pool[row] for row in kept.positions.tolist()]
+    kept = least_similar(pool.chunks(), classes.embeddings, count, plan.quantile, plan.recipe.max_cosine)
+    chosen = kept.positions.tolist()
     if not chosen:
         return None
     return Mining(
-        TextBank(tuple(phrase for phrase, _ in chosen), kept.embeddings),
-        tuple(entry.file for _, entry in chosen),
+        TextBank(tuple(pool.phrases[row] for row in chosen), kept.embeddings),
+        tuple(pool.entries[row].file for row in chosen),
         kept.affinity.float(),
-        Counter(entry.file for _, entry in pool),
-        tuple(entry.word for entry, is_free in zip(entries, free.tolist(), strict=True) if not is_free),
+        Counter(entry.file for entry in pool.entries),
+        pool.named,
+        classes,
     )
 
 

@@ -68,7 +68,7 @@ def report(mining: Mining, bank: TextBank, quantile: float = 0.95, top: int = 10
         nearest=_nearest(mining.negatives, bank, top),
         samples=tuple(mining.negatives.names[row] for row in by_affinity[::step][:top]),
         named=mining.named,
-        classes_passed_over=int((1 - quantile) * (len(bank) - 1)),
+        classes_passed_over=int((1 - quantile) * (len(mining.classes) - 1)),
     )
 
 

@@ -128,6 +128,28 @@ def least_similar(
     return Kept(pool.positions[order], affinity[order], pool.embeddings[order])
 
 
+def most_similar(
+    chunks: Iterable[Float[Tensor, "_ d"]], classes: Float[Tensor, "c d"], count: int
+) -> tuple[list[int], Float[Tensor, "m d"]]:
+    """Where the candidates are that are among the `count` nearest to some class, in order, and their vectors.
+
+    Of equally near candidates the first to come counts. Memory is that of a chunk and of `count` vectors per class.
+    """
+    best = classes.new_zeros(len(classes), 0)  # (c, <= count) cosines
+    where = best.long()
+    kept: dict[int, Float[Tensor, " d"]] = {}
+    rows, seen = max(1, COSINES_AT_ONCE // len(classes)), 0
+    for vectors in (part.to(classes.device) for chunk in chunks for part in torch.split(chunk, rows)):
+        cosine = torch.cat([best, classes @ vectors.T], dim=1)
+        positions = torch.arange(seen, seen + len(vectors), device=classes.device).expand(len(classes), -1)
+        order = cosine.argsort(dim=1, descending=True, stable=True)[:, :count]
+        best, where = cosine.gather(1, order), torch.cat([where, positions], dim=1).gather(1, order)
+        chosen = sorted(set(where.flatten().tolist()))
+        kept = {row: kept[row] if row < seen else vectors[row - seen] for row in chosen}
+        seen += len(vectors)
+    return list(kept), torch.stack(list(kept.values())) if kept else classes[:0]
+
+
 def _lowest(pool: Kept, count: int) -> tuple[Kept, float]:
     """The `count` lowest with all that rounding could put among them, and the affinity up to which those go."""
     if not 0 < count < len(pool):

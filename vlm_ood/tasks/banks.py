@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Final
 from pydantic import TypeAdapter
 
 from vlm_ood.errors import InputError
-from vlm_ood.lexicons import lexicon_from_words, lexicon_named, restrict
-from vlm_ood.negatives import MiningPlan, recipe_named
+from vlm_ood.lexicons import lexicon_from_words, lexicon_named, part_of_speech, restrict
+from vlm_ood.negatives import MiningPlan, check_draw, recipe_named
 from vlm_ood.text import clean_names, templates_named
 
 TemplateChoice = str | tuple[str, ...]
@@ -60,6 +60,9 @@ class MinedBank:
         keep: share of the nouns and of the adjectives.
         synonyms: whether synonyms of the class names are left out.
         seed: of csp's superclasses.
+        draw: how they are drawn.
+        overlap: what a word counts as that is noun and adjective.
+        class_neighbours: words near each class that count as classes in the mining.
         templates: of nouns; the recipe's own when None.
         classes: what the words are compared with; the classes of the task when None.
 
@@ -79,11 +82,16 @@ class MinedBank:
     keep: float = 0.15
     synonyms: bool = True
     seed: int = 0
+    draw: str = "by_word"
+    overlap: str = "noun"
+    class_neighbours: int = 0
     templates: TemplateChoice | None = None
     classes: "BankSpec | None" = None
 
     def __post_init__(self) -> None:
         recipe_named(self.recipe)
+        check_draw(self.draw)
+        part_of_speech(self.overlap)
         if self.templates is not None:
             templates_named(self.templates)
 
@@ -93,7 +101,17 @@ class MinedBank:
         words = lexicon_named(self.lexicon) if self.words is None else lexicon_from_words(self.words)
         words = restrict(words, only=self.only, under=self.under, not_under=self.not_under)
         recipe = recipe_named(self.recipe).changed(self.templates, None, None)
-        return MiningPlan(recipe, words, self.quantile, self.keep, self.synonyms, self.seed)
+        return MiningPlan(
+            recipe,
+            words,
+            self.quantile,
+            self.keep,
+            self.synonyms,
+            self.seed,
+            self.draw,
+            self.overlap,
+            self.class_neighbours,
+        )
 
 
 @dataclass(frozen=True)

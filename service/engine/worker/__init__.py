@@ -1,1 +1,1 @@
-"""Device workers: processes, protocol, decoding."""
+"""Device workers: processes, protocol, heads, decoding."""

@@ -1,4 +1,4 @@
-"""The command `vlm-ood`: one file a command, found by walking this folder."""
+"""The command `vlm-ood`: each module of this package that defines a command is one."""
 
 import importlib
 import pkgutil
@@ -10,7 +10,7 @@ from vlm_ood.cli.common import notes
 
 
 def build() -> typer.Typer:
-    """The application: each module here with a function `command`, or a Typer `app`, is a command."""
+    """Build the Typer application from the modules here that define a function `command` or a Typer `app`."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -28,7 +28,7 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Run a command; what a user can mend is one line on standard error and exit status 2."""
+    """Run the command line; an error that the user can correct is one line on standard error, with exit status 2."""
     from vlm_ood.errors import VlmOodError
 
     try:

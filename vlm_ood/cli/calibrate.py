@@ -1,4 +1,4 @@
-"""`vlm-ood calibrate`: a threshold from in-distribution (ID) images."""
+"""`vlm-ood calibrate`: chooses a threshold from the scores of in-distribution (ID) images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,11 +26,17 @@ from vlm_ood.cli.common import (
 
 def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the calibration (JSON).")],
-    images: Annotated[list[str] | None, typer.Argument(help="ID images, or folders of them.")] = None,
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Files of in-distribution (ID) images, or folders of them.")
+    ] = None,
     classes: ClassesOption = None,
     keep: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of ID images to accept.")] = 0.95,
     rule: Annotated[
-        str, typer.Option(help="conformal: with the finite-sample guarantee; empirical; auto: conformal if it can be.")
+        str,
+        typer.Option(
+            help="conformal: with a finite-sample guarantee; empirical: without one; "
+            "auto: conformal where there are enough images."
+        ),
     ] = "auto",
     method: MethodOption = "mcm",
     parameters: ParameterOption = None,
@@ -45,9 +51,9 @@ def command(
     precision: PrecisionOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Choose a threshold from ID images; no others are needed."""
+    """Choose a threshold from in-distribution (ID) images; no out-of-distribution images are needed."""
     from vlm_ood.calibration import AUTO, Calibration, check_rule, needed_images
-    from vlm_ood.cli.scoring import Request, prepare
+    from vlm_ood.cli.scoring import ScoreRequest, prepare
     from vlm_ood.cli.task_options import TaskOptions
     from vlm_ood.errors import ImageError
 
@@ -64,19 +70,19 @@ def command(
         device=device,
         precision=precision,
     )
-    request = Request(
+    request = ScoreRequest(
         images=tuple(images or ()),
         features=features,
         method=method,
         parameters=tuple(parameters or ()),
         task=task,
     )
-    fitted, subject, _ = prepare(request)
-    for row, error in subject.errors.items():
-        notes.print(f"left out {subject.names[row]}: {error}", markup=False, soft_wrap=True)
-    if not len(subject.features):
-        raise ImageError("no image could be read: a calibration needs ID images")
-    calibration = Calibration.of(fitted.score(subject.features), keep, fitted.digest, rule=rule)
+    fitted, given, _ = prepare(request)
+    for row, error in given.errors.items():
+        notes.print(f"left out {given.names[row]}: {error}", markup=False, soft_wrap=True)
+    if not len(given.features):
+        raise ImageError("no image could be read: give at least one readable ID image")
+    calibration = Calibration.of(fitted.score(given.features), keep, fitted.digest, rule=rule)
     calibration.save(out)
     if calibration.note:
         notes.print(f"warning: {calibration.note}", markup=False, soft_wrap=True, highlight=False)
@@ -96,8 +102,8 @@ def command(
         print_json(facts)
         return
     console.print(
-        f"threshold {calibration.threshold:.6g} from {calibration.n} images by the {calibration.rule} rule; of new ID "
-        f"images, between {low:.1%} and {high:.1%} will be accepted (90 % interval). Wrote {out}",
+        f"threshold {calibration.threshold:.6g} from {calibration.n} images by the {calibration.rule} rule; between "
+        f"{low:.1%} and {high:.1%} of new ID images will be accepted (90 % interval). Wrote {out}",
         markup=False,
         soft_wrap=True,
         highlight=False,

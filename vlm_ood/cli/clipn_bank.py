@@ -1,4 +1,4 @@
-"""`vlm-ood clipn-bank`: a bank of negated prompts, for `vlm-ood score --method clipn --no FILE`."""
+"""`vlm-ood clipn-bank`: writes a bank of negated prompts for `vlm-ood score --method clipn --no FILE`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,8 @@ def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the bank: a safetensors file.")],
     classes: ClassesOption = None,
     no_tower: Annotated[
-        Path | None, typer.Option(help="From clipn-train or clipn-import; without one, negating templates.")
+        Path | None,
+        typer.Option(help="A file from clipn-train or clipn-import; without it, templates that negate are used."),
     ] = None,
     encoder: EncoderOption = "embedded",
     templates: TemplatesOption = "",
@@ -30,8 +31,8 @@ def command(
 ) -> None:
     """Write a bank of negated prompts, one per class: from a no-tower, or without training from negating templates.
 
-    --templates: with a no-tower the affirmative ones that the classes are scored with, by default single; without one
-    templates that negate, by default clipn_no_training_free, with clipn_yes for the classes.
+    With a no-tower, --templates are the affirmative templates with which the classes are scored (default: single).
+    Without one, they are templates that negate (default: clipn_no_training_free); score the classes with clipn_yes.
     """
     from vlm_ood.io.vectors import save_bank
     from vlm_ood.tasks import BankSpec, Builder, NoTowerBank, TemplateBank
@@ -44,4 +45,4 @@ def command(
     )
     bank = Builder(open_encoder(encoder, device, precision)).bank(spec)
     save_bank(out, bank)
-    notes.print(f"{len(bank)} negated prompts in {out}", highlight=False, soft_wrap=True)
+    notes.print(f"wrote {len(bank)} negated prompts to {out}", highlight=False, soft_wrap=True)

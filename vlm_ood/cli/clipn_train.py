@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def command(
-    data: Annotated[list[Path], typer.Argument(help="One .csv, .tsv or .jsonl table; or .tar shards or their folder.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the state and of no_tower.safetensors.")],
+    data: Annotated[list[Path], typer.Argument(help="One .csv, .tsv or .jsonl table, or .tar shards or their folder.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write checkpoints and no_tower.safetensors into.")
+    ],
     encoder: EncoderOption = "embedded",
     image: Annotated[str, typer.Option(help="The table's column with the path of the picture.")] = "image",
     caption: Annotated[str, typer.Option(help="The table's column with the caption.")] = "caption",
@@ -27,9 +29,9 @@ def command(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Train CLIPN's no-tower on pictures and captions. The same command goes on after an interruption.
+    """Train CLIPN's no-tower on images and captions. After an interruption, the same command continues.
 
-    Several processes: torchrun --nproc-per-node 4 --no-python vlm-ood clipn-train ...
+    With several processes: torchrun --nproc-per-node 4 --no-python vlm-ood clipn-train ...
     """
     from vlm_ood.clipn import TrainingPlan, read_pairs, train
     from vlm_ood.clipn.group import process_group
@@ -50,7 +52,7 @@ def command(
         if group.rank:
             train(loaded, pairs, plan, folder=out)
             return
-        notes.print(f"{len(pairs)} pairs, {pairs.skipped} records without a picture or a caption", highlight=False)
+        notes.print(f"{len(pairs)} pairs, {pairs.skipped} records without an image or a caption", highlight=False)
         with progress_bar("training", epochs * (len(pairs) // batch_size)) as advance:
             done: list[Step] = []
 
@@ -61,7 +63,5 @@ def command(
             train(loaded, pairs, plan, folder=out, progress=show)
     if done:
         last = done[-1]
-        notes.print(
-            f"loss {last.loss:.4f} in the last batch; {last.broken} pictures could not be read", highlight=False
-        )
-    notes.print(f"the no-tower is {out / 'no_tower.safetensors'}", highlight=False, soft_wrap=True)
+        notes.print(f"loss {last.loss:.4f} in the last batch; {last.broken} images could not be read", highlight=False)
+    notes.print(f"no-tower: {out / 'no_tower.safetensors'}", highlight=False, soft_wrap=True)

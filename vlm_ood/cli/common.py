@@ -1,4 +1,4 @@
-"""What every command shares: options, output, progress, and one way to fail."""
+"""Shared by the commands: options, the two output streams, progress bars, and reading of class names and parameters."""
 
 import json
 import sys
@@ -20,20 +20,26 @@ notes = Console(stderr=True)  # everything else, so that --json and --csv can be
 
 ClassesOption = Annotated[
     str | None,
-    typer.Option("--classes", "-c", help="Class names, 'cat,dog', or @FILE with one name a line."),
+    typer.Option("--classes", "-c", help="Class names, 'cat,dog', or @FILE with one name per line."),
 ]
-EncoderOption = Annotated[str, typer.Option("--encoder", "-e", help="See `vlm-ood encoders`.")]
+EncoderOption = Annotated[
+    str, typer.Option("--encoder", "-e", help="Name of the encoder; `vlm-ood encoders` lists the forms.")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionOption = Annotated[str, typer.Option("--dtype", help="auto, fp32, fp16, bf16.")]
 TemplatesOption = Annotated[
-    str, typer.Option("--templates", "-t", help="A set in prompts/, or one sentence with a {} in it.")
+    str, typer.Option("--templates", "-t", help="A set of templates in prompts/, or one template with {} for the name.")
 ]
-MethodOption = Annotated[str, typer.Option("--method", "-m", help="See `vlm-ood detectors`.")]
+MethodOption = Annotated[
+    str, typer.Option("--method", "-m", help="Name of the method; `vlm-ood detectors` lists them.")
+]
 ParameterOption = Annotated[
     list[str] | None, typer.Option("--param", "-p", help="A parameter of the method, NAME=VALUE; may be repeated.")
 ]
 BankOption = Annotated[Path | None, typer.Option("--bank", help="Class vectors instead of names: a safetensors file.")]
-NegativesOption = Annotated[Path | None, typer.Option("--negatives", help="A bank of words from `vlm-ood mine`.")]
+NegativesOption = Annotated[
+    Path | None, typer.Option("--negatives", help="A bank of negative words from `vlm-ood mine`.")
+]
 NoOption = Annotated[
     Path | None, typer.Option("--no", help="A bank of negated prompts, one row per class, from `vlm-ood clipn-bank`.")
 ]
@@ -41,14 +47,14 @@ SupportOption = Annotated[
     Path | None,
     typer.Option("--support", help="Labelled images: a folder with a subfolder per class, or a features file."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 def read_classes(classes: str | None) -> list[str]:
-    """The names in 'cat,dog' or, for '@FILE', one a line.
+    """Read class names from 'cat,dog', or from '@FILE' with one name per line.
 
     Raises:
-        ClassNamesError: none given, or a file that can't be read.
+        ClassNamesError: no names are given, or the file can't be read.
     """
     from vlm_ood.errors import ClassNamesError
 
@@ -64,10 +70,10 @@ def read_classes(classes: str | None) -> list[str]:
 
 
 def read_parameters(parameters: list[str] | None) -> dict[str, Any]:
-    """{'temperature': 0.5} from ['temperature=0.5']; values are JSON where they can be, else strings.
+    """Read {'temperature': 0.5} from ['temperature=0.5']; a value that isn't JSON is a string.
 
     Raises:
-        ParameterError: no '='.
+        ParameterError: an entry has no '='.
     """
     from vlm_ood.errors import ParameterError
 
@@ -84,7 +90,12 @@ def read_parameters(parameters: list[str] | None) -> dict[str, Any]:
 
 
 def open_encoder(name: str, device: str, precision: str) -> "Encoder":
-    """The encoder, with a note while it loads."""
+    """Load an encoder and show a status line meanwhile.
+
+    Raises:
+        UnknownNameError: `precision` or the encoder's name is unknown.
+        EncoderError: the encoder can't be loaded.
+    """
     from vlm_ood.encoders import load_encoder
     from vlm_ood.errors import UnknownNameError
 
@@ -96,7 +107,15 @@ def open_encoder(name: str, device: str, precision: str) -> "Encoder":
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> "Iterator[Advance]":
-    """A bar on standard error while the block runs; call what it gives with the number of items done."""
+    """Show a progress bar on standard error while the block runs.
+
+    Args:
+        description: label of the bar.
+        total: number of items; None when it is unknown.
+
+    Yields:
+        A function to call with the number of items done since the last call.
+    """
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=notes, transient=True) as bar:
         task = bar.add_task(description, total=total)
@@ -104,5 +123,9 @@ def progress_bar(description: str, total: int | None) -> "Iterator[Advance]":
 
 
 def print_json(value: Any) -> None:
-    """JSON on standard output; numbers that JSON lacks are an error of ours."""
+    """Print a value as JSON on standard output.
+
+    Raises:
+        ValueError: a number is not finite; that is a fault of this program.
+    """
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""`vlm-ood demo`: the main job on real photographs, with nothing to prepare."""
+"""`vlm-ood demo`: scores sample photographs that come with Python packages."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +10,11 @@ from vlm_ood.cli.score import print_table
 
 
 def command(
-    report: Annotated[Path, typer.Option(help="Where to write the HTML report.")] = Path("demo-report"),
+    report: Annotated[Path, typer.Option(help="Folder to write the HTML report into.")] = Path("demo-report"),
     encoder: EncoderOption = "embedded",
     device: DeviceOption = "auto",
 ) -> None:
-    """Score sample photographs against a few class names and write a report with the pictures."""
+    """Score sample photographs against six class names and write an HTML report with the photographs."""
     from vlm_ood.demo import CAVEAT, KEEP, KNOWN, picture_count, run_demo
     from vlm_ood.report import write_score_report
 

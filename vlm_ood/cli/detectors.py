@@ -1,4 +1,4 @@
-"""`vlm-ood detectors`: the methods, what they need, their parameters and papers."""
+"""`vlm-ood detectors`: lists the methods, what they need, their parameters and papers."""
 
 from vlm_ood.cli.common import JsonOption, console, print_json
 
@@ -14,7 +14,7 @@ def command(as_json: JsonOption = False) -> None:
         print_json(descriptions)
         return
     table = Table(title="Methods: a higher score is more out of distribution", show_lines=True)
-    for column in ("name", "what it asks", "needs", "parameters", "paper"):
+    for column in ("name", "what it measures", "needs", "parameters", "paper"):
         table.add_column(column, overflow="fold")
     for entry in descriptions:
         properties = entry["parameters"].get("properties", {})

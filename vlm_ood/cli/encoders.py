@@ -1,4 +1,4 @@
-"""`vlm-ood encoders`: the forms of an encoder's name."""
+"""`vlm-ood encoders`: lists the forms of an encoder's name."""
 
 from typing import Annotated
 

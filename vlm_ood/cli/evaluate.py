@@ -1,4 +1,4 @@
-"""`vlm-ood evaluate`: how well do methods tell what belongs from what doesn't, on images whose answer is known?"""
+"""`vlm-ood evaluate`: compares how well methods separate known ID images from known OOD images."""
 
 import json
 import sys
@@ -32,24 +32,29 @@ if TYPE_CHECKING:
 
 def command(
     id_path: Annotated[
-        Path | None, typer.Option("--id", help="Images that belong: a folder with a subfolder a class, or a list file.")
+        Path | None,
+        typer.Option("--id", help="In-distribution (ID) images: a folder with a subfolder per class, or a list file."),
     ] = None,
     ood: Annotated[
-        list[str] | None, typer.Option(help="Images that don't, [NAME=]PATH: a folder or a list; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Out-of-distribution (OOD) images, [NAME=]PATH: a folder or a list file; may be repeated."),
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="What the paths of list files are relative to.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that the paths in list files are relative to.")] = None,
     features: Annotated[
-        Path | None, typer.Option(help="Vectors that belong, instead of --id: a safetensors file.")
+        Path | None, typer.Option(help="Vectors of ID images instead of --id: a safetensors file.")
     ] = None,
     ood_features: Annotated[
-        list[str] | None, typer.Option(help="Vectors that don't, [NAME=]FILE; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Vectors of OOD images instead of --ood, [NAME=]FILE; may be repeated."),
     ] = None,
     bank: BankOption = None,
     classes: ClassesOption = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
-            "--method", "-m", help="NAME or NAME:PARAMETER=VALUE,...; may be repeated. By default all that can run."
+            "--method",
+            "-m",
+            help="NAME or NAME:PARAMETER=VALUE,...; may be repeated. By default every method that the options allow.",
         ),
     ] = None,
     encoder: EncoderOption = "embedded",
@@ -57,20 +62,22 @@ def command(
     negatives: NegativesOption = None,
     no: NoOption = None,
     support: SupportOption = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamplings for 95 % intervals; 0 for none.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Number of bootstrap resamplings for 95 % intervals; 0 for no intervals.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="For the resampling.")] = 0,
     cache: Annotated[bool, typer.Option(help="Keep features on disk for the next run.")] = True,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     as_json: JsonOption = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on standard output.")] = False,
     report: Annotated[
         Path | None,
         typer.Option(help="Write an HTML report, results.json, results.csv and scores.csv into this folder."),
     ] = None,
 ) -> None:
-    """Compare methods on images that belong and images that don't. Broken images are counted and left out."""
-    from vlm_ood.cli.evaluating import Request, run
+    """Compare methods on known ID and OOD images. Images that can't be read are counted and left out."""
+    from vlm_ood.cli.evaluating import EvaluationRequest, run
     from vlm_ood.cli.task_options import TaskOptions
     from vlm_ood.evaluation.export import to_csv, to_plain
 
@@ -85,7 +92,7 @@ def command(
         device=device,
         precision=precision,
     )
-    request = Request(
+    request = EvaluationRequest(
         id_path=id_path,
         ood=tuple(ood or ()),
         data_root=data_root,
@@ -115,7 +122,14 @@ def write_report(
     facts: Mapping[str, str],
     pictures: Mapping[str, Mapping[str, Path]],
 ) -> Path:
-    """The page, and beside it the figures as JSON and CSV and the score of every image."""
+    """Write the HTML page and, beside it, results.json, results.csv and the score of every image in scores.csv.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        StorageError: a file can't be written.
+    """
     from vlm_ood.evaluation.export import scores_csv, to_csv, to_plain
     from vlm_ood.io.files import write_bytes
     from vlm_ood.report import write_evaluation_report
@@ -128,7 +142,7 @@ def write_report(
 
 
 def print_tables(evaluation: "Evaluation", facts: Mapping[str, str]) -> None:
-    """The comparison for people, and on standard error what was left out."""
+    """Print the comparison as a table, and what was left out on standard error."""
     from rich.markup import escape
 
     console.print(_table(evaluation, ", ".join(f"{key} {value}" for key, value in facts.items())))
@@ -158,7 +172,7 @@ def _table(evaluation: "Evaluation", title: str) -> "Table":
         label = f"{escape(ood.name)} [dim]{len(ood)} images{_left_out(len(ood.errors))}[/]"
         _add_rows(table, label, [each for each in evaluation.comparisons if each.ood == ood.name])
     if len({each.ood for each in evaluation.comparisons}) > 1:
-        _add_rows(table, "mean of the sets", evaluation.means())
+        _add_rows(table, "mean over the sets", evaluation.means())
     return table
 
 

@@ -1,4 +1,4 @@
-"""What `vlm-ood evaluate` does between its options and its output."""
+"""Runs an evaluation: from the options of `vlm-ood evaluate` to the result that it prints."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is evaluated, by which methods, over which task."""
+class EvaluationRequest:
+    """The options of `vlm-ood evaluate` that describe the sets, the methods and the task."""
 
     id_path: Path | None = None
     ood: tuple[str, ...] = ()
@@ -37,27 +37,33 @@ class Request:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The result, what it depends on, and the pictures of each set by image."""
+    """The result of an evaluation.
+
+    Args:
+        evaluation: scores and figures.
+        facts: what the figures depend on, such as {"encoder": "embedded"}.
+        pictures: {name of a set: {image: its file}}.
+    """
 
     evaluation: Evaluation
     facts: Mapping[str, str]
     pictures: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
 
 
-def run(request: Request) -> Evaluated:
-    """Load what is needed, encode once, score with every method, compare.
+def run(request: EvaluationRequest) -> Evaluated:
+    """Load the encoder and the task, encode every image once, score with every method, and compare.
 
     Raises:
-        InputError: options that don't go together, or input that can't be used.
+        InputError: options contradict each other, or input can't be used.
     """
     if request.features or request.ood_features:
         return _run_on_vectors(request)
     return _run_on_pictures(request)
 
 
-def _run_on_vectors(request: Request) -> Evaluated:
+def _run_on_vectors(request: EvaluationRequest) -> Evaluated:
     if request.id_path or request.ood:
-        raise InputError("give pictures (--id, --ood) or vectors (--features, --ood-features), not both")
+        raise InputError("give images (--id, --ood) or vectors (--features, --ood-features), not both")
     if not (request.features and request.ood_features and request.task.bank):
         raise InputError("vectors need --features FILE, --ood-features [NAME=]FILE and --bank FILE")
     spec = request.task.spec(vectors=True)
@@ -73,7 +79,7 @@ def _run_on_vectors(request: Request) -> Evaluated:
     return Evaluated(evaluation, {"encoder": "vectors", "classes": str(len(task.classes))})
 
 
-def _run_on_pictures(request: Request) -> Evaluated:
+def _run_on_pictures(request: EvaluationRequest) -> Evaluated:
     if not (request.id_path and request.ood):
         raise InputError("nothing to evaluate: give --id PATH and --ood [NAME=]PATH, or --features and --ood-features")
     id_files, spec = _id_files(request, request.id_path)
@@ -98,8 +104,8 @@ def _run_on_pictures(request: Request) -> Evaluated:
     return Evaluated(evaluation, facts, pictures)
 
 
-def _id_files(request: Request, path: Path) -> tuple[FileSet, TaskSpec]:
-    """The ID images, and the task over their classes: those of the options, or else the names of the folders."""
+def _id_files(request: EvaluationRequest, path: Path) -> tuple[FileSet, TaskSpec]:
+    """List the ID images, and describe the task; without classes in the options they are the names of the folders."""
     options = request.task
     if options.bank is not None:
         spec = options.spec()
@@ -110,15 +116,15 @@ def _id_files(request: Request, path: Path) -> tuple[FileSet, TaskSpec]:
     return files, options.spec(names)
 
 
-def _named_methods(request: Request, spec: TaskSpec) -> dict[str, Detector[Any]]:
-    """Those named, checked against the task; none means all that can run."""
+def _named_methods(request: EvaluationRequest, spec: TaskSpec) -> dict[str, Detector[Any]]:
+    """Create the methods that `--method` names, checked against the task; empty when it names none."""
     methods = {given: parse_method(given) for given in request.methods}
     if methods:
         check_methods(list(methods.values()), spec, WORDING)
     return methods
 
 
-def _parts(encoder: "Encoder", files: FileSet, request: Request, outputs: Outputs) -> Iterator[Part]:
+def _parts(encoder: "Encoder", files: FileSet, request: EvaluationRequest, outputs: Outputs) -> Iterator[Part]:
     cache = feature_cache() if request.cache else None
     with progress_bar(f"encoding {files.name}", len(files)) as advance:
         yield from encode_parts(encoder, files, outputs, cache=cache, progress=advance)

@@ -1,4 +1,4 @@
-"""`vlm-ood keys`: who may call the server."""
+"""`vlm-ood keys`: creates, lists and revokes the server's API keys."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,35 +13,38 @@ from vlm_ood.cli.common import JsonOption, console, notes, print_json
 if TYPE_CHECKING:
     from service.security.keys import KeyStore
 
-app = typer.Typer(no_args_is_help=True, help="Make, list and revoke keys of the server.")
+app = typer.Typer(no_args_is_help=True, help="Create, list and revoke the server's API keys.")
 
 DataOption = Annotated[Path | None, typer.Option(help="The server's data folder.")]
 
 
 @app.command()
 def create(
-    tenant: Annotated[str, typer.Option(help="Whose detectors the key sees.")] = "default",
+    tenant: Annotated[str, typer.Option(help="The tenant whose detectors the key may use.")] = "default",
     access: Annotated[
-        list[str] | None, typer.Option("--access", "-a", help="score, manage, metrics; repeat; score by default.")
+        list[str] | None,
+        typer.Option("--access", "-a", help="score, manage or metrics; may be repeated; score by default."),
     ] = None,
-    label: Annotated[str, typer.Option(help="What the key is for.")] = "",
-    images_per_minute: Annotated[int | None, typer.Option(help="Its rate limit; the server's by default.")] = None,
+    label: Annotated[str, typer.Option(help="A note on what the key is for.")] = "",
+    images_per_minute: Annotated[
+        int | None, typer.Option(help="Rate limit of the key; the server's by default.")
+    ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a key; its token is shown now and never again."""
+    """Create a key. Its token is shown only once, because the server stores no more than its hash."""
     with _keys(data) as keys:
         key, token = keys.create(tenant, access or ["score"], label=label, images_per_minute=images_per_minute)
     if as_json:
         print_json({"id": key.id, "tenant": key.tenant, "access": key.access, "token": token})
         return
-    notes.print(f"key {key.id} of tenant {key.tenant} for {', '.join(key.access)}; keep the token, it is not stored:")
+    notes.print(f"key {key.id} of tenant {key.tenant} for {', '.join(key.access)}; save the token, it is not stored:")
     console.print(token, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("list")
 def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Show every key, without tokens."""
+    """List every key, without its token."""
     with _keys(data) as keys:
         rows = [
             {
@@ -58,15 +61,17 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("id", "tenant", "access", "label", "images a minute", "created", "revoked")
+    table = Table("id", "tenant", "access", "label", "images per minute", "created", "revoked")
     for row in rows:
         table.add_row(*(", ".join(cell) if isinstance(cell, list) else str(cell or "") for cell in row.values()))
     console.print(table)
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="See `vlm-ood keys list`.")], data: DataOption = None) -> None:
-    """Stop a key from working, at once."""
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The id that `vlm-ood keys list` shows.")], data: DataOption = None
+) -> None:
+    """Revoke a key; from now on the server refuses it."""
     with _keys(data) as keys:
         key = keys.revoke(key_id)
     notes.print(f"key {key.id} of tenant {key.tenant} is revoked")

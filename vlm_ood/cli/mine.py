@@ -1,4 +1,4 @@
-"""`vlm-ood mine`: negative words for these classes."""
+"""`vlm-ood mine`: mines a bank of negative words for given classes from a lexicon."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -24,35 +24,46 @@ from vlm_ood.cli.common import (
 if TYPE_CHECKING:
     from vlm_ood.negatives import MiningReport
 
-Files = Annotated[list[str] | None, typer.Option("--only", help="Lexicographer files: noun.animal, or noun for all.")]
-Under = Annotated[list[str] | None, typer.Option("--under", help="Words at or under a synset: animal.n.01.")]
-NotUnder = Annotated[list[str] | None, typer.Option("--not-under", help="No words at or under it: person.n.01.")]
+Files = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Only words of this lexicographer file, such as noun.animal; noun for all nouns."),
+]
+Under = Annotated[
+    list[str] | None, typer.Option("--under", help="Only words at or under this synset, such as animal.n.01.")
+]
+NotUnder = Annotated[
+    list[str] | None, typer.Option("--not-under", help="No words at or under this synset, such as person.n.01.")
+]
 
 
 def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the bank: a safetensors file.")],
     classes: ClassesOption = None,
     bank: BankOption = None,
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="neglabel, csp.")] = "neglabel",
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="neglabel or csp.")] = "neglabel",
     encoder: EncoderOption = "embedded",
     templates: TemplatesOption = "single",
     negative_templates: Annotated[
-        str | None, typer.Option(help="Templates of the nouns; by default the recipe's.")
+        str | None, typer.Option(help="Templates for the nouns; by default the recipe's.")
     ] = None,
-    lexicon: Annotated[Path | None, typer.Option(help="Your own words: a text file, one a line.")] = None,
-    corpus: Annotated[str, typer.Option(help="Of the WordNet that ships: full, paper.")] = "full",
+    lexicon: Annotated[
+        Path | None, typer.Option(help="Your own words instead of WordNet: a text file with one word per line.")
+    ] = None,
+    corpus: Annotated[str, typer.Option(help="Word lists of the packaged WordNet: full or paper.")] = "full",
     only: Files = None,
     under: Under = None,
     not_under: NotUnder = None,
-    quantile: Annotated[float, typer.Option(help="Of the cosines to the classes.")] = 0.95,
-    keep: Annotated[float, typer.Option(help="Share of the candidates to keep.")] = 0.15,
-    synonyms: Annotated[bool, typer.Option(help="Leave out WordNet's synonyms of the classes, too.")] = True,
-    seed: Annotated[int, typer.Option(help="Of csp's draw of superclasses.")] = 0,
+    quantile: Annotated[
+        float, typer.Option(help="Candidates are ranked by this quantile of their cosines to the classes.")
+    ] = 0.95,
+    keep: Annotated[float, typer.Option(help="Share of the candidates to keep, in (0, 1].")] = 0.15,
+    synonyms: Annotated[bool, typer.Option(help="Also leave out WordNet's synonyms of the classes.")] = True,
+    seed: Annotated[int, typer.Option(help="For csp's random superclasses.")] = 0,
     draw: Annotated[
-        str, typer.Option(help="Of superclasses: by_word, or in_turn as in the authors' code.")
+        str, typer.Option(help="How csp chooses superclasses: by_word, or in_turn as in the authors' code.")
     ] = "by_word",
     overlap: Annotated[
-        str, typer.Option(help="What a noun and adjective counts as: noun, or adj as in papers.")
+        str, typer.Option(help="What a word that is noun and adjective counts as: noun, or adj as in the papers.")
     ] = "noun",
     class_neighbours: Annotated[
         int, typer.Option(min=0, help="Words nearest to each class that count as classes too (NegLabel's pos_topk).")
@@ -60,12 +71,15 @@ def command(
     classes_out: Annotated[
         Path | None, typer.Option(help="Where to write the classes with those words, to score with --bank.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many neighbours and samples to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="How many nearest negatives and samples to show.")] = 10,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Mine negative words: those of a lexicon that are least like the classes. An interrupted run goes on."""
+    """Mine negative words: the words of a lexicon that are least similar to the classes.
+
+    Run an interrupted command again to continue it.
+    """
     from vlm_ood.cli.task_options import FileSources, TaskOptions
     from vlm_ood.io.vectors import save_bank
     from vlm_ood.lexicons import read_words
@@ -101,7 +115,7 @@ def command(
         print_json(asdict(summary))
     else:
         _show(summary)
-    notes.print(f"{summary.negatives} negatives in {out}", highlight=False)
+    notes.print(f"wrote {summary.negatives} negatives to {out}", highlight=False)
 
 
 def _show(summary: "MiningReport") -> None:
@@ -110,9 +124,9 @@ def _show(summary: "MiningReport") -> None:
     shares = Table("lexicographer file", "candidates", "kept")
     for share in summary.files:
         shares.add_row(share.file, str(share.candidates), str(share.kept))
-    nearest = Table("negative", "nearest class", "cosine", title="most like a class")
+    nearest = Table("negative", "nearest class", "cosine", title="most similar to a class")
     for pair in summary.nearest:
         nearest.add_row(pair.negative, pair.nearest_class, f"{pair.cosine:.3f}")
     console.print(shares, nearest)
     console.print("samples:", ", ".join(summary.samples), markup=False, highlight=False)
-    console.print(f"left out as names of the classes: {len(summary.named)} words", highlight=False)
+    console.print(f"left out because they name a class: {len(summary.named)} words", highlight=False)

@@ -1,4 +1,4 @@
-"""`vlm-ood score`: which of these images don't belong, and why."""
+"""`vlm-ood score`: scores images against class names; with a calibration it also decides which are OOD."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    images: Annotated[list[str] | None, typer.Argument(help="Picture files, or folders of them.")] = None,
+    images: Annotated[list[str] | None, typer.Argument(help="Image files, or folders of them.")] = None,
     classes: ClassesOption = None,
     method: MethodOption = "mcm",
     parameters: ParameterOption = None,
@@ -49,12 +49,17 @@ def command(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     as_json: JsonOption = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on standard output.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report into this folder.")] = None,
-    server: Annotated[str | None, typer.Option(help="Let a vlm-ood server at this URL do it.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Score on the vlm-ood server at this URL; its key is in VLM_OOD_API_KEY.")
+    ] = None,
 ) -> None:
-    """Score images, or vectors, against class names. Exit status 1 when some image could not be scored."""
-    from vlm_ood.cli.scoring import Request, score_here, score_there
+    """Score images, or vectors, against class names; a higher score is more out of distribution (OOD).
+
+    The exit status is 1 when some image could not be scored.
+    """
+    from vlm_ood.cli.scoring import ScoreRequest, score_locally, score_on_server
     from vlm_ood.cli.task_options import TaskOptions
 
     task = TaskOptions(
@@ -68,7 +73,7 @@ def command(
         device=device,
         precision=precision,
     )
-    request = Request(
+    request = ScoreRequest(
         images=tuple(images or ()),
         features=features,
         method=method,
@@ -77,7 +82,7 @@ def command(
         calibration=calibration,
         top=top,
     )
-    scored = score_there(request, server) if server else score_here(request)
+    scored = score_on_server(request, server) if server else score_locally(request)
     if report:
         from vlm_ood.report import write_score_report
 
@@ -96,7 +101,7 @@ def command(
 
 
 def to_csv(results: "Sequence[ImageResult]") -> str:
-    """One line an image."""
+    """Format the results as CSV: a heading, then one line per image."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["image", "score", "decision", "threshold", "p_value", "class", "probability", "error"])
@@ -108,7 +113,7 @@ def to_csv(results: "Sequence[ImageResult]") -> str:
 
 
 def print_table(results: "Sequence[ImageResult]", facts: Mapping[str, str], note: str | None) -> None:
-    """A table for people: image, score, decision, nearest classes."""
+    """Print the results as a table with image, score, decision and nearest classes; the note on standard error."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -122,7 +127,7 @@ def print_table(results: "Sequence[ImageResult]", facts: Mapping[str, str], note
     table.add_column("nearest classes", overflow="fold")
     negatives = any(result.negatives for result in results)
     if negatives:
-        table.add_column("nearest words for other things", overflow="fold")
+        table.add_column("nearest negative words", overflow="fold")
     for result in results:
         if result.error:
             table.add_row(escape(result.image), "", "[yellow]error[/]", *([""] * calibrated), escape(result.error))
@@ -140,4 +145,4 @@ def print_table(results: "Sequence[ImageResult]", facts: Mapping[str, str], note
 
 
 def _decision(result: "ImageResult") -> str:
-    return {"in": "[green]belongs[/]", "out": "[bold red]does not belong[/]", None: "-"}[result.decision]
+    return {"in": "[green]in-distribution[/]", "out": "[bold red]out-of-distribution[/]", None: "-"}[result.decision]

@@ -1,4 +1,4 @@
-"""What `vlm-ood score` and `vlm-ood calibrate` do between their options and their output."""
+"""Runs the scoring: from the options of `vlm-ood score` and `vlm-ood calibrate` to scores and decisions."""
 
 import os
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is scored, by which method, over which task."""
+class ScoreRequest:
+    """The options that describe the images, the method, the task and the calibration."""
 
     images: tuple[str, ...] = ()
     features: Path | None = None
@@ -38,7 +38,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Scored:
-    """Answers in the order of the images, and what to say about them."""
+    """The results of a scoring.
+
+    Args:
+        results: one per image, in the order of the images.
+        pictures: {image: its file}; empty for vectors.
+        facts: what the scores depend on, such as {"method": "mcm"}.
+        note: what a reader must know before using the results, or None.
+    """
 
     results: tuple[ImageResult, ...]
     pictures: Mapping[str, Path]
@@ -47,8 +54,16 @@ class Scored:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """What is scored: all names, features of the usable rows, errors of the others, pictures where there are any."""
+class ScoreInput:
+    """The images to score, encoded.
+
+    Args:
+        names: one per image.
+        rows: indices of the usable images, ascending.
+        features: one row for each of them.
+        errors: {index of another image: why it can't be used}.
+        pictures: {image: its file}; empty for vectors.
+    """
 
     names: tuple[str, ...]
     rows: tuple[int, ...]
@@ -57,18 +72,23 @@ class Subject:
     pictures: Mapping[str, Path]
 
 
-def score_here(request: Request) -> Scored:
-    """Load what is needed, encode, score, decide."""
-    fitted, subject, encoder = prepare(request)
+def score_locally(request: ScoreRequest) -> Scored:
+    """Load the encoder and the task, encode the images, score them, and decide where there is a calibration.
+
+    Raises:
+        InputError: options contradict each other, or input can't be used.
+        TaskError: the calibration was made for another detector.
+    """
+    fitted, given, encoder = prepare(request)
     calibration = Calibration.load(request.calibration) if request.calibration else None
-    usable = [subject.names[row] for row in subject.rows]
+    usable = [given.names[row] for row in given.rows]
     scale = encoder.scale if encoder else 100.0
-    judged = judge(fitted, usable, subject.features, calibration=calibration, top=request.top, scale=scale)
-    by_row: dict[int, ImageResult] = dict(zip(subject.rows, judged, strict=True))
-    by_row |= {row: ImageResult(subject.names[row], error=str(error)) for row, error in subject.errors.items()}
+    judged = judge(fitted, usable, given.features, calibration=calibration, top=request.top, scale=scale)
+    by_row: dict[int, ImageResult] = dict(zip(given.rows, judged, strict=True))
+    by_row |= {row: ImageResult(given.names[row], error=str(error)) for row, error in given.errors.items()}
     return Scored(
         results=tuple(by_row[row] for row in sorted(by_row)),
-        pictures=subject.pictures,
+        pictures=given.pictures,
         facts={
             "method": request.method,
             "encoder": encoder.name if encoder else "vectors",
@@ -78,15 +98,23 @@ def score_here(request: Request) -> Scored:
     )
 
 
-def score_there(request: Request, server: str) -> Scored:
-    """Let a server score the images; the key, if it wants one, is `$VLM_OOD_API_KEY`."""
+def score_on_server(request: ScoreRequest, server: str) -> Scored:
+    """Score the images on a server; `$VLM_OOD_API_KEY` is sent as its key where it is set.
+
+    Raises:
+        InputError: an option that works only locally.
+        ServerError: the server refused, failed, or could not be reached.
+    """
     from vlm_ood.client import Client
 
     task = request.task
     if request.features or task.bank:
-        raise InputError("--server scores pictures; --features and --bank are for scoring here")
+        raise InputError("--server scores image files: leave out --server to score with --features or --bank")
     if request.calibration or task.negatives or task.no or task.support:
-        raise InputError("--server takes no local files of vectors or scores: keep a detector there, see docs/api.md")
+        raise InputError(
+            "--server takes no local --calibration, --negatives, --no or --support: create a detector on the server, "
+            "see docs/api.md"
+        )
     files = picture_files(request.images)
     with Client(server, api_key=os.environ.get("VLM_OOD_API_KEY")) as client:
         answer = client.score(
@@ -102,8 +130,15 @@ def score_there(request: Request, server: str) -> Scored:
     return Scored(tuple(answer.results), dict(zip(map(str, files), files, strict=True)), facts, answer.note)
 
 
-def prepare(request: Request) -> "tuple[FittedDetector[Any], Subject, Encoder | None]":
-    """The fitted detector and what it is to score; options and files are checked before the encoder is loaded."""
+def prepare(request: ScoreRequest) -> "tuple[FittedDetector[Any], ScoreInput, Encoder | None]":
+    """Fit the detector and encode the images; options and files are checked before the encoder is loaded.
+
+    Returns:
+        The fitted detector, the images, and the encoder, which is None for vectors.
+
+    Raises:
+        InputError: options contradict each other, or input can't be used.
+    """
     spec = DetectorSpec(
         request.method,
         request.task.spec(vectors=request.features is not None),
@@ -111,11 +146,11 @@ def prepare(request: Request) -> "tuple[FittedDetector[Any], Subject, Encoder | 
     )
     check(spec, WORDING)
     if request.features:
-        subject = _stored(request.features, request.images)
-        return spec.detector.fit(build_task(spec.task, None)), subject, None
+        stored = _stored(request.features, request.images)
+        return spec.detector.fit(build_task(spec.task, None)), stored, None
     files = picture_files(request.images)
     if not files:
-        raise InputError("nothing to score: name pictures or folders, or give --features FILE")
+        raise InputError("nothing to score: name image files or folders, or give --features FILE")
     encoder = open_encoder(request.task.encoder, request.task.device, request.task.precision)
     outputs = spec.detector.outputs
     encoder.require(outputs)
@@ -123,19 +158,19 @@ def prepare(request: Request) -> "tuple[FittedDetector[Any], Subject, Encoder | 
     return fitted, encode_pictures(encoder, files, outputs), encoder
 
 
-def encode_pictures(encoder: "Encoder", files: list[Path], outputs: Outputs) -> Subject:
-    """The pictures' features, under a progress bar."""
+def encode_pictures(encoder: "Encoder", files: list[Path], outputs: Outputs) -> ScoreInput:
+    """Encode image files and show a progress bar meanwhile."""
     with progress_bar("encoding", len(files)) as advance:
         encoded = encode_files(encoder, files, outputs, progress=advance)
     pictures = {str(file): file for file in files}
-    return Subject(tuple(map(str, files)), encoded.rows, encoded.features, encoded.errors, pictures)
+    return ScoreInput(tuple(map(str, files)), encoded.rows, encoded.features, encoded.errors, pictures)
 
 
 def picture_files(given: tuple[str, ...]) -> list[Path]:
-    """The files, and for a folder every picture below it; each once, in the order given.
+    """Expand folders to every image file below them; each file once, in the order given.
 
     Raises:
-        InputError: a folder without pictures.
+        InputError: a folder has no image files.
     """
     files: list[Path] = []
     for name in given:
@@ -144,25 +179,25 @@ def picture_files(given: tuple[str, ...]) -> list[Path]:
             continue
         found = list(find_images(name))
         if not found:
-            raise InputError(f"no pictures below {name}")
+            raise InputError(f"no image files below {name}")
         files += found
     return list(dict.fromkeys(files))
 
 
-def _stored(features: Path, images: tuple[str, ...]) -> Subject:
+def _stored(features: Path, images: tuple[str, ...]) -> ScoreInput:
     if images:
-        raise InputError("give pictures or --features, not both")
+        raise InputError("give image files or --features, not both")
     stored = load_features(features)
-    return Subject(stored.names, stored.rows, stored.features, stored.errors, {})
+    return ScoreInput(stored.names, stored.rows, stored.features, stored.errors, {})
 
 
 def _note(judged: list[ImageResult], encoder: "Encoder | None") -> str | None:
     sentences = []
     if any(result.decision is None for result in judged):
-        sentences.append(f"{UNCALIBRATED.capitalize()} (vlm-ood calibrate).")
+        sentences.append(f"{UNCALIBRATED.capitalize()} (see vlm-ood calibrate).")
     if encoder is not None and encoder.name == "embedded":
         sentences.append(
-            "The embedded encoder is not CLIP: it sees what resembles ImageNet's classes; "
-            "--encoder ViT-B-16/openai loads a real one."
+            "The embedded encoder is not CLIP: it recognises only what resembles the classes of ImageNet; "
+            "--encoder ViT-B-16/openai loads a CLIP model."
         )
     return " ".join(sentences) or None

@@ -1,4 +1,4 @@
-"""`vlm-ood serve`: the server."""
+"""`vlm-ood serve`: runs the HTTP server."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,17 +8,22 @@ import typer
 
 def command(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="8000 by default.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the database and what belongs to it.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 8000 by default.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the database and of stored vectors.")] = None,
     encoders: Annotated[
-        list[str] | None, typer.Option("--encoder", "-e", help="May be asked for; repeat; the first is the default.")
+        list[str] | None,
+        typer.Option(
+            "--encoder", "-e", help="An encoder that requests may name; may be repeated; the first is the default."
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
-    workers: Annotated[str | None, typer.Option(help="process, or inline for small set-ups.")] = None,
-    insecure: Annotated[bool | None, typer.Option("--insecure", help="Let anybody in, without keys.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="process: one process per device; inline: inside the server, for small set-ups.")
+    ] = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure", help="Accept requests without a key.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error.")] = None,
 ) -> None:
-    """Serve scores over HTTP; every other setting is an environment variable VLM_OOD_*, see docs/operations.md."""
+    """Run the HTTP server. Every setting is also an environment variable VLM_OOD_*, see docs/operations.md."""
     from pydantic import ValidationError
 
     from service.run import run

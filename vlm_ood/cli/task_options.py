@@ -1,4 +1,4 @@
-"""From the options that describe a task to a checked spec, and the files that its stored parts are read from."""
+"""Turns the options that describe a task into a `TaskSpec`, and reads its stored parts from files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ WORDING: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """The options that describe a task, as they were given."""
+    """The options that describe a task, as the user gave them."""
 
     classes: str | None = None
     bank: Path | None = None
@@ -42,10 +42,14 @@ class TaskOptions:
     precision: str = "auto"
 
     def class_bank(self, names: Sequence[str] | None = None) -> BankSpec:
-        """The class bank: `--bank`, or the names given here, or those of `--classes`, under `--templates`.
+        """Describe the class bank: `--bank`, or else class names with `--templates`.
+
+        Args:
+            names: class names from elsewhere; by default those of `--classes`.
 
         Raises:
-            ClassNamesError: no classes, or both names and a bank.
+            ClassNamesError: no classes are given, or both names and a bank.
+            FileNotFoundError: `--bank` names no file.
         """
         if self.bank is not None:
             if self.classes:
@@ -54,14 +58,14 @@ class TaskOptions:
         return TemplateBank(tuple(read_classes(self.classes) if names is None else names), self.templates)
 
     def spec(self, names: Sequence[str] | None = None, *, vectors: bool = False) -> TaskSpec:
-        """The task that the options describe; every file that they name is there.
+        """Describe the task, and check that every file that the options name exists.
 
         Args:
             names: class names from elsewhere, such as the names of folders.
             vectors: whether images come as vectors, so that no encoder is loaded.
 
         Raises:
-            ClassNamesError, InputError: options that are missing or contradict each other.
+            ClassNamesError, InputError: options are missing or contradict each other.
             FileNotFoundError: an option names no file.
         """
         classes = self.class_bank(names)
@@ -78,39 +82,39 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class FileSources:
-    """Stored parts as files: see `vlm_ood.tasks.Sources`.
+    """Reads the stored parts of a task from files; the `Sources` of the command line.
 
     Args:
-        encoder: encodes the pictures of a folder of support images; None for vectors.
-        outputs: what the method reads of them.
+        encoder: encodes a folder of support images; None for vectors.
+        outputs: what the method reads of each support image.
     """
 
     encoder: "Encoder | None" = None
     outputs: Outputs = POOLED
 
     def bank(self, stored: StoredBank) -> TextBank:
-        """The bank in the file, on the encoder's device.
+        """Read a bank from its file onto the encoder's device.
 
         Raises:
-            FileNotFoundError, StorageError, VectorError: it can't be read.
+            FileNotFoundError, StorageError, VectorError: the file can't be read.
         """
         bank = load_bank(stored.source)
         return bank if self.encoder is None else bank.to(self.encoder.device)
 
     def support(self, stored: StoredSupport, classes: TextBank) -> Support:
-        """Labelled features of a file, or the pictures below a folder with a subfolder per class.
+        """Read labelled features from a file, or encode the images of a folder with a subfolder per class.
 
         Raises:
             FileNotFoundError, StorageError, VectorError: the file can't be read.
-            InputError: no labels, no usable picture, or pictures without an encoder.
-            ClassNamesError: folders that are not named like the classes.
+            InputError: no labels, no usable image, or a folder of images without an encoder.
+            ClassNamesError: the folders are not named like the classes.
         """
         path = Path(stored.source)
         return self._from_folder(path, classes) if path.is_dir() else _from_file(path)
 
     def _from_folder(self, path: Path, classes: TextBank) -> Support:
         if self.encoder is None:
-            raise InputError(f"--support {path} is a folder of pictures: with vectors give a features file with labels")
+            raise InputError(f"--support {path} is a folder of images: with vectors give a features file with labels")
         files, _ = read_id_set(path, classes.names)
         with progress_bar("encoding support images", len(files)) as advance:
             encoded = encode_files(self.encoder, files.files, self.outputs, progress=advance)
@@ -119,15 +123,15 @@ class FileSources:
         labels = torch.tensor([files.labels[row] for row in encoded.rows], dtype=torch.long)
         labelled = labels != UNLABELLED
         if not labelled.any():
-            raise InputError(f"--support {path} holds no usable picture in a folder named like a class")
+            raise InputError(f"--support {path} has no usable image in a subfolder that is named like a class")
         return Support(encoded.features[labelled], labels[labelled])
 
 
 def build_task(spec: TaskSpec, encoder: "Encoder | None", outputs: Outputs = POOLED) -> Task:
-    """The task of a spec, with a progress bar while names are encoded.
+    """Build the task of a spec and show a progress bar while names are encoded.
 
     Raises:
-        InputError: a part that can't be used.
+        InputError: a part can't be used.
     """
     with progress_bar("encoding class names", None) as advance:
         return Builder(encoder, FileSources(encoder, outputs), progress=advance).task(spec)
@@ -136,7 +140,7 @@ def build_task(spec: TaskSpec, encoder: "Encoder | None", outputs: Outputs = POO
 def _from_file(path: Path) -> Support:
     stored = load_features(path)
     if stored.labels is None:
-        raise InputError(f"{path} has no tensor 'labels' (n,): support images need a class each")
+        raise InputError(f"{path} has no tensor 'labels' (n,): give one class index per support image")
     return Support(stored.features, stored.labels)
 
 

@@ -215,13 +215,17 @@ class Support:
 
     Args:
         features: of s images.
-        labels: (s,) rows of the class bank.
+        labels: (s,) rows of the class bank, integers of any dtype, kept in int64.
+
+    Raises:
+        VectorError: other labels than images.
     """
 
     features: ImageFeatures
     labels: Int[Tensor, " s"]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", self.labels.long())
         if self.labels.shape != (len(self.features),):
             raise VectorError(
                 f"{len(self.features)} support images need as many labels, got {tuple(self.labels.shape)}"

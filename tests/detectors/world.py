@@ -37,6 +37,14 @@ def make_world(n: int = 64, seed: int = 0, dim: int = DIM) -> World:
     return World(task, _images(classes[labels], other, draw), _images(other.expand(n, -1), other, draw))
 
 
+def parts_of(task: Task) -> tuple[TextBank, TextBank, Support]:
+    """Negatives, negated prompts and support, which a world's task always has."""
+    assert task.negatives is not None
+    assert task.no is not None
+    assert task.support is not None
+    return task.negatives, task.no, task.support
+
+
 def _bank(kind: str, rows: Float[Tensor, "k d"]) -> TextBank:
     return TextBank(tuple(f"{kind} {row}" for row in range(len(rows))), rows)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from vlm_ood.errors import VectorError
@@ -76,7 +76,9 @@ def save_features(
 
 
 def load_features(path: PathLike) -> StoredFeatures:
-    """Read features; a row that is not finite or has length zero is reported in `errors`, the others are usable.
+    """Read features; an image with a vector that is not finite or has length zero is reported in `errors`.
+
+    Of its vectors that is the pooled one, those of its patches and of its windows. The other images are usable.
 
     Raises:
         FileNotFoundError, StorageError: no such file, or a damaged one.
@@ -87,10 +89,11 @@ def load_features(path: PathLike) -> StoredFeatures:
     if vectors is None or vectors.ndim != 2:
         held = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         raise VectorError(f"{path} holds {held}, features need the tensor 'features' (n, d)")
-    length = vectors.float().norm(dim=1)
-    good = length.isfinite() & (length > 0)
+    patches = [tensors["patches"]] if "patches" in tensors else []
+    usable = [_usable_rows(each) for each in (vectors, *patches, *_numbered("windows", tensors).values())]
+    good = torch.stack([rows for rows in usable if len(rows) == len(vectors)]).all(dim=0)
     errors = {
-        row: VectorError("the vector is not finite or has length zero: encode the image again")
+        row: VectorError("a vector is not finite or has length zero: encode the image again")
         for row in (~good).nonzero().flatten().tolist()
     }
     if "grid" in metadata:  # the first versions stored it there
@@ -143,6 +146,13 @@ def unpack_features(tensors: Mapping[str, Tensor], rows: Shaped[Tensor, " _"] | 
         {side: vectors[rows] for side, vectors in _numbered("windows", tensors).items()},
         {number: grids[f"stage {number} grid"] for number in stages if f"stage {number} grid" in grids},
     )
+
+
+def _usable_rows(vectors: Shaped[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
+    """Whether each image's vectors, (n, d) or (n, p, d), are finite and have a length."""
+    length = vectors.float().norm(dim=-1).reshape(len(vectors), -1)
+    usable: Tensor = (length.isfinite() & (length > 0)).all(dim=1)
+    return usable
 
 
 def _numbered(kind: str, tensors: Mapping[str, Tensor]) -> dict[int, Tensor]:

@@ -21,7 +21,7 @@ from service.http.request_id import request_id_of
 from service.observability.requests import RequestMiddleware
 from service.observability.tracing import trace
 from service.problems import INVALID, Kind, printable, problem_response, response_to
-from service.routes import calibration, catalogue, detectors, docs, health, methods, score
+from service.routes import banks, calibration, catalogue, detectors, docs, health, methods, score
 from service.security.access import AccessMiddleware
 from service.security.bodies import BodyLimits, BodyMiddleware
 from service.security.browser import BrowserMiddleware
@@ -75,7 +75,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (score, detectors, calibration, methods, catalogue, health, docs):
+    for module in (score, detectors, calibration, banks, methods, catalogue, health, docs):
         app.include_router(module.router)
     if PAGE.is_dir():
         app.mount("/page", StaticFiles(directory=PAGE))

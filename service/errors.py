@@ -65,4 +65,4 @@ class BusyError(RetryableError):
 
 
 class PreparingError(RetryableError):
-    """The detector is still being made."""
+    """A detector or a bank is still being made."""

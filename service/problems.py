@@ -73,7 +73,7 @@ KINDS: Final[Mapping[type[core.VlmOodError], Kind]] = MappingProxyType(
         MisdirectedError: Kind("misdirected", 421, "This host is not served here"),
         RateLimitedError: Kind("rate-limited", 429, "The key's rate limit is used up"),
         BusyError: Kind("busy", 503, "Too much in flight"),
-        PreparingError: Kind("preparing", 503, "The detector is being prepared"),
+        PreparingError: Kind("preparing", 503, "It is being prepared"),
         QueueFull: Kind("queue-full", 503, "The queue is full"),
         Draining: Kind("draining", 503, "The server is shutting down"),
         NotReady: Kind("not-ready", 503, "The server is not ready"),

@@ -7,11 +7,15 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from service.banks.building import Building
 from service.banks.cache import MemoryBanks
+from service.banks.creator import BankCreator
+from service.banks.made import MadeBanks
+from service.banks.store import BankStore
 from service.calibration.calibrator import Calibrator
 from service.calibration.store import CalibrationStore
 from service.detectors.maker import Maker
-from service.detectors.prepared import PreparedDetectors
+from service.detectors.prepared import PreparedDetectors, prepared_detectors
 from service.detectors.store import DetectorStore
 from service.engine import Engine, LocalEngine
 from service.http.readiness import Readiness
@@ -41,6 +45,8 @@ class Services:
     limiter: RateLimiter
     blobs: Blobs
     detectors: DetectorStore
+    banks: MadeBanks
+    creator: BankCreator
     prepared: PreparedDetectors
     scorer: Scorer
     calibrator: Calibrator
@@ -55,6 +61,7 @@ class Services:
     async def stop(self) -> None:
         """Finish what was begun and give everything back."""
         await self.prepared.close()
+        await self.banks.close()
         await self.engine.stop()
         if self.scorer.fetcher is not None:
             await self.scorer.fetcher.close()
@@ -77,7 +84,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
     mining = ThreadPoolExecutor(1, thread_name_prefix="mine")
     blobs = Blobs(database, settings.data)
     building = ThreadPoolExecutor(BUILDERS, thread_name_prefix="build")
-    maker = Maker(
+    workshop = Building(
         engine,
         building,
         mining,
@@ -85,6 +92,13 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         DiskCache(settings.data / "words"),
         settings.prepare_limit_s,
     )
+    banks = MadeBanks(
+        BankStore(database, blobs, settings.max_banks, settings.max_banks_bytes),
+        workshop,
+        max_bytes=settings.bank_cache_bytes,
+        wait_s=settings.prepare_wait_s,
+    )
+    make = Maker(workshop, banks).make
     scorer = Scorer(engine, judging, _fetcher(settings), metrics, settings.max_images)
     return Services(
         settings=settings,
@@ -96,7 +110,9 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         limiter=RateLimiter(settings.images_per_minute, settings.rate_limit_storage),
         blobs=blobs,
         detectors=DetectorStore(database, blobs, settings.max_detectors),
-        prepared=PreparedDetectors(maker.make, max_bytes=settings.detector_cache_bytes, wait_s=settings.prepare_wait_s),
+        banks=banks,
+        creator=BankCreator(settings, engine, banks, scorer, building),
+        prepared=prepared_detectors(make, max_bytes=settings.detector_cache_bytes, wait_s=settings.prepare_wait_s),
         scorer=scorer,
         calibrator=Calibrator(CalibrationStore(database, blobs), scorer, judging),
         readiness=Readiness(engine),

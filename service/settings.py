@@ -62,6 +62,11 @@ class Settings(BaseSettings):
     max_prompts: Count = 200_000  # classes times templates
     max_words: Count = 100_000  # of a list of negatives in a request
     max_detectors: Count = 1000  # a tenant
+    max_bank_bytes: Count = 64 * MIB  # of a file with a bank
+    max_bank_rows: Count = 100_000
+    max_support_images: Count = 512  # labelled images in a request
+    max_banks: Count = 1000  # a tenant
+    max_banks_bytes: Count = 1024 * MIB  # of all vectors that a tenant stored
     max_connections: Count = 256
     keep_alive_s: Annotated[int, Ge(1)] = 5
 

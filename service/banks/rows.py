@@ -1,16 +1,31 @@
-"""The table of banks."""
+"""The tables of banks and of what uses them."""
 
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Index, String
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Table
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.storage.base import Base
+from service.storage.tenants import Owned
+
+detector_banks = Table(
+    "detector_banks",
+    Base.metadata,
+    Column("detector_id", ForeignKey("detectors.id", ondelete="CASCADE"), primary_key=True),
+    Column("bank_id", ForeignKey("banks.id"), primary_key=True),
+    Index("detector_banks_used", "bank_id"),
+)
+bank_banks = Table(
+    "bank_banks",
+    Base.metadata,
+    Column("user_id", ForeignKey("banks.id", ondelete="CASCADE"), primary_key=True),
+    Column("bank_id", ForeignKey("banks.id"), primary_key=True),
+    Index("bank_banks_used", "bank_id"),
+)
 
 
-class BankRow(Base):
-    """A bank of a tenant: what it is and where it came from; its vectors are a blob."""
+class BankRow(Owned):
+    """A bank of a tenant: what it is and where it came from. Its vectors are a blob, or made from the spec."""
 
     __tablename__ = "banks"
     __table_args__ = (
@@ -18,16 +33,13 @@ class BankRow(Base):
         Index("banks_of_content", "tenant", "digest", unique=True),
     )
 
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    tenant: Mapped[str] = mapped_column(String(64))
     kind: Mapped[str] = mapped_column(String(16))  # text | support
     label: Mapped[str] = mapped_column(String(200))
     spec: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # None: it was uploaded
     digest: Mapped[str] = mapped_column(String(64))  # of the content
-    rows: Mapped[int]
+    rows: Mapped[int]  # 0 of a bank that is not made yet
     dim: Mapped[int]
     encoder: Mapped[str] = mapped_column(String(200))
     encoder_digest: Mapped[str] = mapped_column(String(64))
-    blob: Mapped[str] = mapped_column(String(100))
+    blob: Mapped[str] = mapped_column(String(100))  # "" of a bank that is made from its spec
     nbytes: Mapped[int] = mapped_column(BigInteger)
-    created_at: Mapped[datetime]

@@ -1,22 +1,16 @@
 """From a spec to a fitted detector: the task is built in a thread, with the engine as its text encoder."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
-import torch
-
-from service.engine import EncoderInfo, Engine, Head
-from service.engine.text_port import EngineText
+from service.banks.building import Building
+from service.banks.made import MadeBanks, stored_parts
+from service.engine import EncoderInfo, Head
 from service.engine.worker.heads import detector_head
-from service.threads import in_thread
 from vlm_ood.detectors import FittedDetector
 from vlm_ood.errors import CapabilityError
-from vlm_ood.io.cache import DiskCache
-from vlm_ood.negatives import mine
 from vlm_ood.tasks import Builder, DetectorSpec, MinedBank
-from vlm_ood.text import BankCache
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,35 +32,28 @@ class Maker:
     """Makes detectors.
 
     Args:
-        engine: encodes text.
-        building: threads in which tasks are built and detectors learn.
-        mining: one thread, so that minings take turns and never hold the others up.
-        banks: where banks of templates are kept.
-        words: where the vectors of lexicons are kept: a lexicon is encoded once.
-        limit_s: how long each piece of text may wait for the engine.
+        building: where tasks are built and detectors learn.
+        banks: where the stored parts of tasks are.
     """
 
-    engine: Engine
-    building: ThreadPoolExecutor
-    mining: ThreadPoolExecutor
-    banks: BankCache
-    words: DiskCache
-    limit_s: float
+    building: Building
+    banks: MadeBanks
 
     async def make(self, spec: DetectorSpec) -> Prepared:
-        """The detector of this spec.
+        """The detector of this spec; waits until the banks that it refers to are made.
 
         Raises:
             InputError: a part can't be used.
+            NotFoundError: a bank was deleted.
             CapabilityError: the encoder lacks what the method reads.
             EngineError: the engine can't answer now.
         """
-        encoder = await self.engine.encoder(spec.task.encoder)
+        encoder = await self.building.engine.encoder(spec.task.encoder)
         _check_outputs(spec, encoder)
-        text = EngineText(self.engine, encoder, self.limit_s)
-        builder = Builder(text, banks=self.banks, mine=partial(mine, cache=self.words))
-        pool = self.mining if isinstance(spec.task.negatives, MinedBank) else self.building
-        return Prepared(spec, await in_thread(pool, lambda: _fit(builder, spec)), encoder)
+        sources = await self.banks.sources(stored_parts(spec.task), encoder)
+        mines = isinstance(spec.task.negatives, MinedBank)
+        fitted = await self.building.run(encoder, sources, lambda builder: _fit(builder, spec), mines=mines)
+        return Prepared(spec, fitted, encoder)
 
 
 def _check_outputs(spec: DetectorSpec, encoder: EncoderInfo) -> None:
@@ -78,8 +65,7 @@ def _check_outputs(spec: DetectorSpec, encoder: EncoderInfo) -> None:
 
 
 def _fit(builder: Builder, spec: DetectorSpec) -> FittedDetector[Any]:
-    """Without a graph for gradients; the digest is computed here, not on the event loop."""
-    with torch.inference_mode():
-        fitted = builder.fit(spec)
-        _ = fitted.digest
-        return fitted
+    """The digest is computed here, not on the event loop."""
+    fitted = builder.fit(spec)
+    _ = fitted.digest
+    return fitted

@@ -1,21 +1,14 @@
 """What makes a detector, and what is told about one."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from annotated_types import Gt, Le, Len
-from pydantic import Field
+from annotated_types import Gt, Le
+from pydantic import Field, Tag
 
+from service.banks.records import BankReference, Classes, State, or_bank
 from service.calibration.records import CalibrationView
-from service.http.records import Answered, Asked, Identifier, Name, Template
-
-Classes = Annotated[
-    list[Name], Len(min_length=1), Field(description="Names of what belongs.", examples=[["cat", "coffee", "rocket"]])
-]
-Templates = Annotated[
-    Identifier | Annotated[list[Template], Len(min_length=1)],
-    Field(description="A set of /v1/templates, or sentences with one {} each.", examples=["single"]),
-]
+from service.http.records import Answered, Asked, Identifier, Name, Templates
 
 
 class Negatives(Asked):
@@ -26,6 +19,9 @@ class Negatives(Asked):
     words: Annotated[list[Name] | None, Field(description="Your own words in place of a lexicon.")] = None
     quantile: Annotated[float, Gt(0), Le(1), Field(description="Of a word's similarity to the classes.")] = 0.95
     keep: Annotated[float, Gt(0), Le(1), Field(description="Share of the words that is kept.")] = 0.15
+
+
+AnyNegatives = Annotated[Annotated[Negatives, Tag("mined")] | Annotated[BankReference, Tag("bank")], or_bank("mined")]
 
 
 class DetectorOptions(Asked):
@@ -40,10 +36,16 @@ class DetectorOptions(Asked):
     encoder: Annotated[
         Identifier | None, Field(description="One of /v1/encoders; by default the first.", examples=["embedded"])
     ] = None
-    negatives: Annotated[Negatives | None, Field(description="For methods that need negatives.")] = None
+    negatives: Annotated[AnyNegatives | None, Field(description="For methods that need negatives.")] = None
     no_templates: Annotated[
         Templates | None, Field(description="Templates that negate a class, for methods that need negated prompts.")
     ] = None
+    no: Annotated[BankReference | None, Field(description="A bank of negated prompts, in place of `no_templates`.")] = (
+        None
+    )
+    support: Annotated[BankReference | None, Field(description="Labelled images, for methods that need support.")] = (
+        None
+    )
 
 
 class DetectorSummary(Answered):
@@ -60,15 +62,14 @@ class DetectorSummary(Answered):
 class DetectorView(DetectorSummary):
     """All there is to know about a detector."""
 
-    classes: list[str]
+    classes: list[str] | BankReference
     parameters: dict[str, Any]
     templates: str | list[str] | None
-    negatives: Negatives | None
+    negatives: Negatives | BankReference | None
     no_templates: str | list[str] | None
-    state: Annotated[
-        Literal["cold", "preparing", "ready", "failed"],
-        Field(description="cold: stored, and prepared when it is asked for"),
-    ]
+    no: BankReference | None
+    support: BankReference | None
+    state: Annotated[State, Field(description="cold: stored, and prepared when it is asked for")]
     error: str | None
     calibration: CalibrationView | None
     note: Annotated[str | None, Field(description="What to know about this detector's calibration.")]

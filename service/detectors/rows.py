@@ -1,16 +1,16 @@
 """The table of detectors."""
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from service.banks.rows import BankRow, detector_banks
 from service.calibration.rows import CalibrationRow
-from service.storage.base import Base
+from service.storage.tenants import Owned
 
 
-class DetectorRow(Base):
+class DetectorRow(Owned):
     """A detector of a tenant: its spec, not what was fitted."""
 
     __tablename__ = "detectors"
@@ -20,10 +20,8 @@ class DetectorRow(Base):
         Index("detectors_of_content", "tenant", "digest", unique=True),
     )
 
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    tenant: Mapped[str] = mapped_column(String(64))
     digest: Mapped[str] = mapped_column(String(64))  # of the spec
     family: Mapped[str] = mapped_column(String(64))  # digest of the spec without the class names
     spec: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime]
+    banks: Mapped[list[BankRow]] = relationship(secondary=detector_banks, lazy="subquery")
     calibration: Mapped[CalibrationRow | None] = relationship(cascade="all, delete-orphan", lazy="joined")

@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service.banks.made import stored_parts
+from service.banks.rows import BankRow
 from service.calibration.rows import CalibrationRow
 from service.detectors.rows import DetectorRow
-from service.errors import ConflictError, NotFoundError
+from service.errors import ConflictError
 from service.storage.blobs import Blobs
 from service.storage.database import Database
+from service.storage.tenants import owned, page
 from vlm_ood.digests import digest_of
 from vlm_ood.tasks import DetectorSpec
 
@@ -36,6 +39,7 @@ class DetectorStore:
 
         Raises:
             ConflictError: the tenant has as many as it may have.
+            NotFoundError: a bank of the spec was deleted meanwhile.
         """
         try:
             return await self.database.run(lambda session: self._create(session, tenant, spec))
@@ -57,6 +61,10 @@ class DetectorStore:
             family=spec.family,
             spec=spec.plain(),
             created_at=datetime.now(UTC),
+            banks=[
+                owned(session, BankRow, tenant, bank, "bank")
+                for bank in {part.source for part in stored_parts(spec.task)}
+            ],
             calibration=None,
         )
         session.add(row)
@@ -68,7 +76,7 @@ class DetectorStore:
         Raises:
             NotFoundError: it has none of that id.
         """
-        return await self.database.run(lambda session: owned(session, tenant, detector_id))
+        return await self.database.run(lambda session: owned(session, DetectorRow, tenant, detector_id, "detector"))
 
     async def page(self, tenant: str, limit: int, after: str | None) -> tuple[Sequence[DetectorRow], str | None]:
         """The newest detectors, or those that follow `after`, and what to ask for next.
@@ -77,17 +85,7 @@ class DetectorStore:
             NotFoundError: nothing of the tenant's is called `after`.
         """
 
-        def work(session: Session) -> Sequence[DetectorRow]:
-            query = select(DetectorRow).where(DetectorRow.tenant == tenant)
-            if after is not None:
-                last = owned(session, tenant, after)
-                same_moment = and_(DetectorRow.created_at == last.created_at, DetectorRow.id < last.id)
-                query = query.where(or_(DetectorRow.created_at < last.created_at, same_moment))
-            newest_first = query.order_by(DetectorRow.created_at.desc(), DetectorRow.id.desc())
-            return session.scalars(newest_first.limit(limit + 1)).all()
-
-        rows = await self.database.run(work)
-        return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
+        return await self.database.run(lambda session: page(session, DetectorRow, tenant, limit, after, "detector"))
 
     async def calibrated_sibling(self, row: DetectorRow) -> str | None:
         """The newest calibrated detector of the tenant that differs in its class names alone."""
@@ -122,18 +120,6 @@ def id_of(tenant: str, spec: DetectorSpec) -> str:
     return f"det_{digest_of(tenant, spec.digest)[:24]}"
 
 
-def owned(session: Session, tenant: str, detector_id: str) -> DetectorRow:
-    """A detector of the tenant.
-
-    Raises:
-        NotFoundError: it has none of that id.
-    """
-    row = session.get(DetectorRow, detector_id)
-    if row is None or row.tenant != tenant:
-        raise NotFoundError(f"no detector {detector_id[:100]!r}; see GET /v1/detectors")
-    return row
-
-
 def locked(session: Session, tenant: str, detector_id: str) -> DetectorRow:
     """What `owned` gives, and no other transaction changes it or its calibration before this one ends.
 
@@ -142,4 +128,4 @@ def locked(session: Session, tenant: str, detector_id: str) -> DetectorRow:
     """
     this = update(DetectorRow).where(DetectorRow.id == detector_id).values(tenant=DetectorRow.tenant)
     session.execute(this.execution_options(synchronize_session=False))
-    return owned(session, tenant, detector_id)
+    return owned(session, DetectorRow, tenant, detector_id, "detector")

@@ -1,10 +1,10 @@
 """From rows to what is told about them."""
 
+from service.banks.records import BankReference, State
 from service.calibration.views import calibration_view_of, utc
-from service.detectors.prepared import State
 from service.detectors.records import DetectorSummary, DetectorView, Negatives
 from service.detectors.rows import DetectorRow
-from vlm_ood.tasks import BankSpec, DetectorSpec, MinedBank, TemplateBank
+from vlm_ood.tasks import BankSpec, DetectorSpec, MinedBank, StoredBank, StoredSupport, TaskSpec, TemplateBank
 
 
 def summary_of(row: DetectorRow) -> DetectorSummary:
@@ -14,7 +14,7 @@ def summary_of(row: DetectorRow) -> DetectorSummary:
         id=row.id,
         method=spec.method,
         encoder=spec.task.encoder,
-        class_count=len(spec.task.names or ()),
+        class_count=_class_count(row, spec.task),
         calibrated=row.calibration is not None,
         created_at=utc(row.created_at),
     )
@@ -26,16 +26,28 @@ def view_of(row: DetectorRow, state: State, error: str | None, calibrated_siblin
     task = spec.task
     return DetectorView(
         **summary_of(row).model_dump(),
-        classes=list(task.names or ()),
+        classes=_reference(task.classes) or list(task.names or ()),
         parameters=dict(spec.parameters),
         templates=_templates(task.classes),
-        negatives=_negatives(task.negatives),
+        negatives=_reference(task.negatives) or _negatives(task.negatives),
         no_templates=_templates(task.no),
+        no=_reference(task.no),
+        support=_reference(task.support),
         state=state,
         error=error,
         calibration=calibration_view_of(row.calibration),
         note=_note(row, calibrated_sibling),
     )
+
+
+def _class_count(row: DetectorRow, task: TaskSpec) -> int:
+    if isinstance(task.classes, StoredBank):
+        return sum(bank.rows for bank in row.banks if bank.id == task.classes.source)
+    return len(task.names or ())
+
+
+def _reference(part: BankSpec | StoredSupport | None) -> BankReference | None:
+    return BankReference(bank=part.source) if isinstance(part, StoredBank | StoredSupport) else None
 
 
 def _templates(bank: BankSpec | None) -> str | list[str] | None:

@@ -1,16 +1,14 @@
 """From a body, multipart or JSON, to checked options and the bytes of each image."""
 
-import json
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from service.errors import BodyTooLargeError, MalformedBodyError, UnsupportedBodyError
+from service.http.forms import Form, FormFile, read_form
 from service.http.records import Asked, Images, ImageSource
 from service.security.fetching import Fetcher, UrlError
 from vlm_ood.errors import ImageError
@@ -18,10 +16,6 @@ from vlm_ood.errors import ImageError
 Options = TypeVar("Options", bound=Asked)
 
 FILES: Final = ("images", "image", "file", "files")
-LISTS: Final = ("classes",)  # may be repeated, or one JSON list
-OBJECTS: Final = ("parameters", "negatives")  # JSON objects
-MAX_FIELDS: Final = 20_000  # a class name may be a field of its own
-MAX_FIELD_BYTES: Final = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -66,12 +60,18 @@ async def read_body(
         MalformedBodyError, UnsupportedBodyError, BodyTooLargeError: it can't be parsed.
         RequestValidationError: it doesn't fit the record.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     if kind == "multipart/form-data":
         return await _from_form(request, options, max_images)
-    if kind == "application/json" or kind.endswith("+json"):
+    if kind == "application/json":
         return await _from_json(request, options, from_json, max_images)
     raise UnsupportedBodyError(f"{kind[:100] or 'no content type'}: send multipart/form-data or application/json")
+
+
+def media_type(request: Request) -> str:
+    """Of the body, in lower case and without parameters; whatever is JSON is application/json."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return "application/json" if kind.endswith("+json") else kind
 
 
 async def _from_json(
@@ -99,62 +99,39 @@ def _from_source(source: ImageSource, row: int) -> Upload:
 
 
 async def _from_form(request: Request, options: type[Options], max_images: int) -> Body[Options]:
-    try:
-        async with request.form(max_files=max_images, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
-            uploads = await _uploads(form)
-            given = _fields(form)
-    except HTTPException as error:
-        if "Too many files" in error.detail:
-            _check_count(max_images + 1, max_images)
-        raise MalformedBodyError(f"not multipart/form-data: {error.detail}") from None
-    except (ValueError, LookupError) as error:  # an unknown charset, a boundary that is none
-        raise MalformedBodyError(f"not multipart/form-data: {error}") from None
+    form = await read_form(request, max_images)
+    uploads = uploads_of(form)
     _check_count(len(uploads), max_images)
-    try:
-        return Body(options.model_validate(given), uploads)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
+    return Body(validated(options, form), uploads)
 
 
-async def _uploads(form: FormData) -> list[Upload]:
+def uploads_of(form: Form) -> list[Upload]:
+    """The images of a form: its files, and the URLs among its fields.
+
+    Raises:
+        MalformedBodyError: a file in a field that is not for images.
+    """
     uploads: list[Upload] = []
-    for field, value in form.multi_items():
-        if isinstance(value, UploadFile):
+    for field, value in form.items:
+        if isinstance(value, FormFile):
             if field not in FILES:
                 raise MalformedBodyError(f"file field {field[:100]!r}: send images as the field 'images'")
-            uploads.append(Upload(_clean(value.filename) or f"image {len(uploads) + 1}", await value.read()))
+            uploads.append(Upload(value.name or f"image {len(uploads) + 1}", value.content))
         elif field == "urls":
             uploads.append(Upload(value[:200], value))
     return uploads
 
 
-def _fields(form: FormData) -> dict[str, Any]:
-    """Text fields by name; lists and objects are written in JSON, and `classes` may be given many times."""
-    given: dict[str, Any] = {}
-    for field in dict.fromkeys(name for name, value in form.multi_items() if isinstance(value, str)):
-        if field == "urls":
-            continue
-        values = [_value(field, value) for value in form.getlist(field) if isinstance(value, str)]
-        if field in LISTS:
-            given[field] = [name for value in values for name in (value if isinstance(value, list) else [value])]
-        elif len(values) > 1 and field != "templates":
-            raise MalformedBodyError(f"field {field[:100]!r} is given {len(values)} times: give it once")
-        elif values != [""]:  # an empty field of a form is one that wasn't filled in
-            given[field] = values if len(values) > 1 else values[0]
-    return given
+def validated(options: type[Options], form: Form) -> Options:
+    """The record of a form's fields.
 
-
-def _value(field: str, text: str) -> Any:
-    if text[:1] != ("{" if field in OBJECTS else "["):
-        return text
+    Raises:
+        MalformedBodyError, RequestValidationError: they don't fit it.
+    """
     try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
+        return options.model_validate(form.fields())
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
 
 
 def _check_count(count: int, limit: int) -> None:
@@ -162,7 +139,3 @@ def _check_count(count: int, limit: int) -> None:
         raise BodyTooLargeError(f"more than {limit} images: send them in several requests")
     if not count:
         raise MalformedBodyError("no images: send at least one, as files in the field 'images'")
-
-
-def _clean(name: str | None) -> str:
-    return "".join(character for character in name or "" if character.isprintable())[:200]

@@ -5,9 +5,11 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request, Response
 from fastapi.security import HTTPBearer, SecurityScopes
 
+from service.banks.rows import BankRow
 from service.calibration.records import CalibrationJson, CalibrationOptions
 from service.detectors.rows import DetectorRow
 from service.errors import ForbiddenError
+from service.http.bank_body import BankBody, read_bank_body
 from service.http.body import Body, read_body
 from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
 from service.security.access import Principal
@@ -62,6 +64,18 @@ async def the_detector(
 TheDetector = Annotated[DetectorRow, Depends(the_detector)]
 
 
+async def the_bank(
+    bank_id: Annotated[str, Path(max_length=64, examples=["bnk_3f0c0d7c9d2e4b6f8a1b2c3d"])],
+    caller: Caller,
+    services: TheServices,
+) -> BankRow:
+    """The caller's bank of the path."""
+    return await services.banks.store.get(caller.tenant, bank_id)
+
+
+TheBank = Annotated[BankRow, Depends(the_bank)]
+
+
 async def the_score_request(
     request: Request, response: Response, caller: Caller, services: TheServices
 ) -> Body[ScoreOptions]:
@@ -89,6 +103,14 @@ async def the_calibration_request(
     return body
 
 
+async def the_bank_request(request: Request, response: Response, caller: Caller, services: TheServices) -> BankBody:
+    """A bank in one of its three forms; a file and a spec count as one image."""
+    body = await read_bank_body(request, services.settings.max_support_images)
+    await charge(response, caller, services, len(body.uploads) if isinstance(body, Body) else 1)
+    return body
+
+
+TheBankRequest = Annotated[BankBody, Depends(the_bank_request)]
 TheScoreRequest = Annotated[Body[ScoreOptions], Depends(the_score_request)]
 TheDetectorScoreRequest = Annotated[Body[AnswerOptions], Depends(the_detector_score_request)]
 TheCalibrationRequest = Annotated[Body[CalibrationOptions], Depends(the_calibration_request)]

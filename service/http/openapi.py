@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.banks.records import BankJson, BankOptions, SupportOptions
 from service.calibration.records import CalibrationJson, CalibrationOptions
 from service.http.records import Asked, Images, Problem
 from service.problems import INVALID, KINDS
@@ -20,6 +21,7 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (
     AnswerOptions,
     CalibrationJson,
     CalibrationOptions,
+    BankJson,
 )
 TINY_PNG: Final = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGP438AARAwQCgAt7gX9iz9uhAAAAABJRU5ErkJggg=="
 
@@ -44,6 +46,29 @@ def two_bodies(options: type[Asked], from_json: type[Images], example: dict[str,
             },
         }
     }
+
+
+def bank_bodies() -> dict[str, Any]:
+    """`openapi_extra` of the route that reads a bank as a file, as labelled images, or as a spec."""
+    file = {"type": "string", "format": "binary", "description": "A safetensors file."}
+    images = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Files."}
+    forms = [_form(BankOptions, "file", file), _form(SupportOptions, "images", images)]
+    example = {"kind": "templates", "names": ["cat", "coffee", "rocket"], "templates": "single"}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": {"oneOf": forms}},
+                "application/json": {"schema": _reference(BankJson), "example": example},
+            },
+        }
+    }
+
+
+def _form(options: type[Asked], field: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a form with one field beside the options, which know of no other."""
+    form = options.model_json_schema()
+    return form | {"properties": {field: schema} | form["properties"], "required": [field, *form.get("required", [])]}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

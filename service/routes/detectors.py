@@ -37,7 +37,7 @@ Example = Annotated[
     responses={
         200: {"model": DetectorView, "description": "It exists already"},
         202: {"model": DetectorView, "description": "It is being prepared"},
-        **problems(400, 408, 409, 503, 504, 507),
+        **problems(400, 404, 408, 409, 503, 504, 507),
     },
 )
 async def create(options: Example, caller: Caller, services: TheServices, response: Response) -> DetectorView:
@@ -45,7 +45,7 @@ async def create(options: Example, caller: Caller, services: TheServices, respon
     doesn't carry over: `note` says so. A detector that takes long, such as one that mines negatives, answers 202 and
     is ready when its `state` says so.
     """
-    spec = checked_spec(options, services.settings)
+    spec = await checked_spec(options, caller.tenant, services.settings, services.banks)
     prepared = await _prepared_soon(services, spec)
     row, new = await services.detectors.create(caller.tenant, spec)
     response.status_code = 202 if not prepared else 201 if new else 200

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response, Security
 
 from service.detectors.spec import checked_spec
 from service.engine import Timings
-from service.http.deps import TheScoreRequest, TheServices, the_caller
+from service.http.deps import Caller, TheScoreRequest, TheServices, the_caller
 from service.http.openapi import problems, two_bodies
 from service.observability.server_timing import server_timing
 from service.scoring.answers import ScoreAnswer
@@ -20,16 +20,16 @@ EXAMPLE: Final = {"classes": ["cat", "coffee", "rocket"], "method": "mcm", "top"
 @router.post(
     "/score",
     summary="Score images against class names",
-    responses=problems(400, 408, 415, 503, 504),
+    responses=problems(400, 404, 408, 415, 503, 504, 507),
     openapi_extra=two_bodies(ScoreOptions, ScoreJson, EXAMPLE),
 )
-async def score(request: TheScoreRequest, services: TheServices, response: Response) -> ScoreAnswer:
+async def score(caller: Caller, request: TheScoreRequest, services: TheServices, response: Response) -> ScoreAnswer:
     """Send images as files in the form field `images`, or in base64 as JSON, with the names of what belongs.
 
     An image that can't be used has an `error` and the others have their answers. Without a calibration or a
     `threshold` of yours, `decision` is null and `reason` says why. Class names seen before cost nothing.
     """
-    spec = checked_spec(request.options, services.settings)
+    spec = await checked_spec(request.options, caller.tenant, services.settings, services.banks)
     prepared = await services.prepared.get(spec)
     timings = Timings()
     answers, score_s = await services.scorer.score(request.uploads, prepared, request.options, None, timings)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from service.detectors.maker import Prepared
-from service.engine import EncodedImage, Engine, Timings
+from service.engine import EncodedImage, Engine, Head, Timings
 from service.http.body import Upload
 from service.observability.metrics import HttpMetrics
 from service.problems import kind_of
@@ -75,7 +75,14 @@ class Scorer:
 
     async def encode(self, uploads: Sequence[Upload], prepared: Prepared, timings: Timings) -> Encoded:
         """The uploads that are pictures, with what the detector reads of them."""
-        uploads = await self._fetched(uploads)
+        return await self._encode(uploads, prepared.encoder.name, prepared.head, timings)
+
+    async def encode_pooled(self, uploads: Sequence[Upload], encoder: str, timings: Timings) -> Encoded:
+        """The uploads that are pictures, with pooled features alone."""
+        return await self._encode(uploads, encoder, None, timings)
+
+    async def _encode(self, uploads: Sequence[Upload], encoder: str, head: Head | None, timings: Timings) -> Encoded:
+        uploads = await self.fetched(uploads)
         contents = {row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, bytes)}
         errors: dict[int, VlmOodError] = {
             row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, VlmOodError)
@@ -85,7 +92,7 @@ class Scorer:
         for start in range(0, len(rows), self.chunk):
             part = rows[start : start + self.chunk]
             encoded = await self.engine.encode_images(
-                prepared.encoder.name, [contents[row] for row in part], head=prepared.head, timings=timings
+                encoder, [contents[row] for row in part], head=head, timings=timings
             )
             for row, result in zip(part, encoded, strict=True):
                 if isinstance(result, VlmOodError):
@@ -119,7 +126,8 @@ class Scorer:
         for error in encoded.errors.values():
             self.metrics.images.labels(kind_of(error).slug).inc()
 
-    async def _fetched(self, uploads: Sequence[Upload]) -> list[Upload]:
+    async def fetched(self, uploads: Sequence[Upload]) -> list[Upload]:
+        """The uploads with bytes, or an error, in place of each URL."""
         gate = asyncio.Semaphore(FETCHES_AT_ONCE)
 
         async def fetch(upload: Upload) -> Upload:

@@ -24,7 +24,7 @@ def routes(client: TestClient) -> Iterator[tuple[str, str]]:
     assert isinstance(client.app, FastAPI)
     for path, operations in client.app.openapi()["paths"].items():
         for method in operations:
-            yield method.upper(), path.format(detector_id="det_0", name="mcm")
+            yield method.upper(), path.format(detector_id="det_0", bank_id="bnk_0", name="mcm")
     for path in ("/", "/docs", "/docs/style.css", "/openapi.json", "/nothing", "/v1", "/v1/nothing", "/redoc"):
         yield "GET", path
 

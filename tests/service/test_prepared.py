@@ -5,8 +5,9 @@ import asyncio
 import pytest
 import torch
 
+from service.caching.prepared import MAX_MAKING
 from service.detectors.maker import Prepared
-from service.detectors.prepared import MAX_MAKING, PreparedDetectors
+from service.detectors.prepared import prepared_detectors
 from service.detectors.store import id_of
 from service.engine import EncoderInfo
 from service.errors import BusyError, PreparingError
@@ -47,7 +48,7 @@ def test_equal_content_has_an_equal_digest_whatever_made_it() -> None:
 
 async def test_two_hundred_class_lists_of_a_thousand_names_stay_within_the_bound() -> None:
     bound = 4 * 2**20
-    prepared = PreparedDetectors(Making(), max_bytes=bound, wait_s=10)
+    prepared = prepared_detectors(Making(), max_bytes=bound, wait_s=10)
     for number in range(200):
         await prepared.get(spec(number))
         assert prepared.nbytes <= bound
@@ -58,7 +59,7 @@ async def test_two_hundred_class_lists_of_a_thousand_names_stay_within_the_bound
 
 async def test_however_many_ask_a_detector_is_made_once() -> None:
     making = Making()
-    prepared = PreparedDetectors(making, max_bytes=2**30, wait_s=10)
+    prepared = prepared_detectors(making, max_bytes=2**30, wait_s=10)
     first, *others = await asyncio.gather(*[prepared.get(spec()) for _ in range(20)])
     assert making.made == 1
     assert all(other is first for other in others)
@@ -67,7 +68,7 @@ async def test_however_many_ask_a_detector_is_made_once() -> None:
 async def test_a_caller_waits_no_longer_than_asked_and_the_making_goes_on() -> None:
     making = Making()
     making.gate.clear()
-    prepared = PreparedDetectors(making, max_bytes=2**30, wait_s=0.01)
+    prepared = prepared_detectors(making, max_bytes=2**30, wait_s=0.01)
     with pytest.raises(PreparingError):
         await prepared.get(spec())
     assert prepared.state(spec())[0] == "preparing"
@@ -85,7 +86,7 @@ async def test_a_failure_is_told_and_not_kept() -> None:
             raise TaskError("something is missing")
         return await Making()(asked)
 
-    prepared = PreparedDetectors(make, max_bytes=2**30, wait_s=10)
+    prepared = prepared_detectors(make, max_bytes=2**30, wait_s=10)
     with pytest.raises(TaskError):
         await prepared.get(spec())
     assert prepared.state(spec()) == ("failed", "something is missing")
@@ -97,7 +98,7 @@ async def test_a_failure_is_told_and_not_kept() -> None:
 async def test_only_so_many_are_made_at_once() -> None:
     making = Making()
     making.gate.clear()
-    prepared = PreparedDetectors(making, max_bytes=2**30, wait_s=0.01)
+    prepared = prepared_detectors(making, max_bytes=2**30, wait_s=0.01)
     asked = [prepared.get(spec(number)) for number in range(MAX_MAKING + 1)]
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert sum(isinstance(result, BusyError) for result in results) == 1
@@ -112,7 +113,7 @@ async def test_a_detector_larger_than_the_cache_is_used_and_displaces_no_other()
     async def make(asked: DetectorSpec) -> Prepared:
         return await Making(classes=next(sizes), dim=4)(asked)
 
-    prepared = PreparedDetectors(make, max_bytes=2**20, wait_s=10)
+    prepared = prepared_detectors(make, max_bytes=2**20, wait_s=10)
     for number in range(3):
         assert (await prepared.get(spec(number))).spec == spec(number)
     assert [prepared.state(spec(number))[0] for number in range(3)] == ["ready", "ready", "cold"]
@@ -120,10 +121,10 @@ async def test_a_detector_larger_than_the_cache_is_used_and_displaces_no_other()
 
 async def test_asking_for_the_state_is_no_use_of_a_detector() -> None:
     making = Making()
-    prepared = PreparedDetectors(making, max_bytes=2**30, wait_s=10)
+    prepared = prepared_detectors(making, max_bytes=2**30, wait_s=10)
     await prepared.get(spec())
     one = prepared.nbytes
-    prepared = PreparedDetectors(making, max_bytes=2 * one + 1000, wait_s=10)
+    prepared = prepared_detectors(making, max_bytes=2 * one + 1000, wait_s=10)
     for number in range(3):
         await prepared.get(spec(number))
         prepared.state(spec(0))

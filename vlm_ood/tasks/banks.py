@@ -198,3 +198,14 @@ _ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
 def to_plain(value: Any) -> Any:
     """Tuples as lists: what JSON gives back."""
     return _ANYTHING.dump_python(value, mode="json")
+
+
+def without_sources(plain: Any) -> Any:
+    """What digests are made of: a stored part is what its content is, wherever it lies.
+
+    One without a digest is known by its source alone.
+    """
+    if isinstance(plain, dict):
+        kept = {name: without_sources(value) for name, value in plain.items()}
+        return {name: value for name, value in kept.items() if name != "source" or not kept.get("digest")}
+    return [without_sources(each) for each in plain] if isinstance(plain, list) else plain

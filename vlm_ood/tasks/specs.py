@@ -8,7 +8,15 @@ from typing import Any, Final
 from vlm_ood.detectors import Detector, registry
 from vlm_ood.digests import digest_of
 from vlm_ood.errors import InputError
-from vlm_ood.tasks.banks import BankSpec, StoredSupport, TemplateBank, bank_from_plain, bank_to_plain, to_plain
+from vlm_ood.tasks.banks import (
+    BankSpec,
+    StoredSupport,
+    TemplateBank,
+    bank_from_plain,
+    bank_to_plain,
+    to_plain,
+    without_sources,
+)
 
 PARTS: Final = ("negatives", "no", "support")
 """The parts of a task beyond its classes, each read by some methods only."""
@@ -105,12 +113,12 @@ class DetectorSpec:
     @cached_property
     def digest(self) -> str:
         """Of the content; sources of stored parts do not count, their digests do."""
-        return digest_of("detector", _without_sources(self.plain()))
+        return digest_of("detector", without_sources(self.plain()))
 
     @property
     def family(self) -> str:
         """Of the content without the classes: detectors that differ in their classes alone share it."""
-        plain = _without_sources(self.plain())
+        plain = without_sources(self.plain())
         return digest_of("detector family", plain | {"task": plain["task"] | {"classes": None}})
 
     def plain(self) -> dict[str, Any]:
@@ -125,11 +133,3 @@ class DetectorSpec:
             InputError: something else.
         """
         return DetectorSpec(plain["method"], TaskSpec.from_plain(plain["task"]), plain["parameters"])
-
-
-def _without_sources(plain: Any) -> Any:
-    """A stored part is what its content is, wherever it lies; one without a digest is known by its source alone."""
-    if isinstance(plain, dict):
-        kept = {name: _without_sources(value) for name, value in plain.items()}
-        return {name: value for name, value in kept.items() if name != "source" or not kept.get("digest")}
-    return [_without_sources(each) for each in plain] if isinstance(plain, list) else plain

@@ -1,0 +1,177 @@
+"""New banks from what callers send: a file, labelled images, or a spec that the server makes a bank of."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import torch
+
+from service.banks.contents import LabelledImages, bank_to_bytes
+from service.banks.made import MadeBanks, stored_in
+from service.banks.records import BankKind, BankOptions, MinedJson, SupportOptions, TemplatesJson
+from service.banks.rows import BankRow
+from service.banks.spec import checked_bank_spec, checked_encoder
+from service.banks.uploads import uploaded_bank
+from service.engine import EncoderInfo, Engine, Timings
+from service.errors import BodyTooLargeError, PreparingError
+from service.http.body import Upload
+from service.scoring.scorer import Encoded, Scorer
+from service.settings import Settings
+from service.threads import in_thread
+from vlm_ood.digests import digest_of
+from vlm_ood.errors import ClassNamesError, ImageError, InputError, VlmOodError
+from vlm_ood.tasks import TemplateBank, bank_to_plain, without_sources
+
+
+@dataclass(frozen=True)
+class Created:
+    """What became of a request for a bank.
+
+    Args:
+        row: as it is stored.
+        new: whether it was not there before.
+        ready: whether it can be used at once; otherwise it is being made.
+        errors: {row of an image: why it could not be used}.
+    """
+
+    row: BankRow
+    new: bool
+    ready: bool = True
+    errors: dict[int, VlmOodError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BankCreator:
+    """Makes and stores banks.
+
+    Args:
+        settings: with the limits.
+        engine: describes encoders.
+        made: banks of names.
+        scorer: encodes images.
+        threads: where files are parsed and packed.
+    """
+
+    settings: Settings
+    engine: Engine
+    made: MadeBanks
+    scorer: Scorer
+    threads: ThreadPoolExecutor
+
+    async def upload(self, tenant: str, options: BankOptions, content: bytes) -> Created:
+        """A bank from a safetensors file.
+
+        Raises:
+            BodyTooLargeError: the file is over the limit.
+            VectorError, ClassNamesError: it holds no bank that can be used.
+            ConflictError, StorageError: no room.
+        """
+        limit = self.settings.max_bank_bytes
+        if len(content) > limit:
+            raise BodyTooLargeError(f"a bank of {len(content):,} bytes, the limit is {limit:,}: upload fewer rows")
+        encoder = await self._encoder(options)
+        rows = self.settings.max_bank_rows
+        bank = await in_thread(self.threads, lambda: uploaded_bank(content, dim=encoder.dim, max_rows=rows))
+        packed = await in_thread(self.threads, lambda: bank_to_bytes(bank))
+        digest = digest_of("bank", encoder.name, encoder.digest, bank.digest)
+        row = _row(tenant, options, encoder, "text", digest, rows=len(bank))
+        return Created(*await self.made.store.create(row, packed))
+
+    async def support(self, tenant: str, options: SupportOptions, uploads: Sequence[Upload]) -> Created:
+        """Labelled images, as vectors; those that can't be used are left out.
+
+        Raises:
+            InputError: other labels than images.
+            ImageError: no image of some class could be used.
+            ConflictError, StorageError: no room.
+        """
+        labels = _checked_labels(options.labels, len(uploads))
+        encoder = await self._encoder(options)
+        await self.made.store.check_room(tenant)
+        uploads = await self.scorer.fetched(uploads)
+        encoded = await self.scorer.encode_pooled(uploads, encoder.name, Timings())
+        _check_found(labels, encoded)
+        images = await in_thread(self.threads, lambda: _labelled(labels, encoded))
+        digest = await in_thread(self.threads, lambda: _digest(encoder, labels, uploads, encoded))
+        row = _row(tenant, options, encoder, "support", digest, rows=len(images))
+        return Created(*await self.made.store.create(row, images.to_bytes()), errors=encoded.errors)
+
+    async def from_spec(self, tenant: str, asked: TemplatesJson | MinedJson) -> Created:
+        """A bank that is stored as its spec; what can't be made at all is an error before anything is stored.
+
+        Raises:
+            InputError, NotFoundError: a part can't be used.
+            ConflictError: no room.
+            EngineError: the engine can't answer now.
+        """
+        name = checked_encoder(asked.encoder, self.settings)
+        spec = await checked_bank_spec(asked, name, tenant, self.settings, self.made.store)
+        encoder = await self.engine.encoder(name)
+        plain = bank_to_plain(spec)
+        digest = digest_of("bank spec", encoder.name, without_sources(plain))
+        rows = len(spec.names) if isinstance(spec, TemplateBank) else 0
+        row = _row(tenant, asked, encoder, "text", digest, rows=rows)
+        row.spec = plain
+        await self.made.store.same(row)  # refuses where there is no room for it
+        ready = True
+        try:
+            row.rows = len(await self.made.get(row))
+        except PreparingError:
+            ready = False
+        uses = [part.source for part in stored_in([spec])]
+        return Created(*await self.made.store.create(row, None, uses), ready=ready)
+
+    async def _encoder(self, options: BankOptions) -> EncoderInfo:
+        return await self.engine.encoder(checked_encoder(options.encoder, self.settings))
+
+
+def _row(tenant: str, options: BankOptions, encoder: EncoderInfo, kind: BankKind, digest: str, *, rows: int) -> BankRow:
+    return BankRow(
+        id=f"bnk_{secrets.token_hex(12)}",
+        tenant=tenant,
+        kind=kind,
+        label=options.label,
+        spec=None,
+        digest=digest,
+        rows=rows,
+        dim=encoder.dim,
+        encoder=encoder.name,
+        encoder_digest=encoder.digest,
+        blob="",
+        nbytes=0,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _checked_labels(labels: Sequence[str], images: int) -> list[str]:
+    cleaned = [label.strip() for label in labels]
+    if len(cleaned) != images:
+        raise InputError(f"{len(cleaned)} labels for {images} images: give one class name per image, in order")
+    if "" in cleaned:
+        raise ClassNamesError(f"the label of image {cleaned.index('')} is empty: give each image a class name")
+    return cleaned
+
+
+def _check_found(labels: Sequence[str], encoded: Encoded) -> None:
+    found = {labels[row] for row in encoded.found}
+    missing = [label for label in dict.fromkeys(labels) if label not in found]
+    if missing:
+        why = next(error for row, error in sorted(encoded.errors.items()) if labels[row] == missing[0])
+        raise ImageError(f"no image of {missing[0]!r} could be used: {why}; nothing was stored")
+
+
+def _labelled(labels: Sequence[str], encoded: Encoded) -> LabelledImages:
+    kept = [labels[row] for row in encoded.found]
+    classes = tuple(dict.fromkeys(kept))
+    return LabelledImages(classes, torch.tensor([classes.index(label) for label in kept]), encoded.features())
+
+
+def _digest(encoder: EncoderInfo, labels: Sequence[str], uploads: Sequence[Upload], encoded: Encoded) -> str:
+    """Of the files and labels: the last bits of vectors may depend on what else the encoder was given."""
+    files = [uploads[row].content for row in encoded.found]
+    hashes = [hashlib.sha256(file).hexdigest() for file in files if isinstance(file, bytes)]
+    kept = [[digest, labels[row]] for digest, row in zip(hashes, encoded.found, strict=True)]
+    return digest_of("support", encoder.name, encoder.digest, kept)

@@ -1,0 +1,155 @@
+"""Banks in memory: read from their blobs or made from their specs, each once however many ask."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from service.banks.building import Building
+from service.banks.contents import LabelledImages, bank_from_bytes
+from service.banks.rows import BankRow
+from service.banks.store import BankStore
+from service.caching.prepared import PreparedCache, State
+from service.caching.sizes import bytes_of
+from service.engine import EncoderInfo
+from service.threads import in_thread
+from vlm_ood.errors import VectorError
+from vlm_ood.tasks import BankSpec, MinedBank, StoredBank, StoredSupport, TaskSpec, TemplateBank, bank_from_plain
+from vlm_ood.types import Support, TextBank
+
+T = TypeVar("T")
+Content = TextBank | LabelledImages
+
+
+@dataclass(frozen=True)
+class LoadedSources:
+    """The stored parts of one piece of work, in memory, by the id of their banks."""
+
+    contents: Mapping[str, Content]
+
+    def bank(self, stored: StoredBank) -> TextBank:
+        """See `vlm_ood.tasks.Sources`; labelled images in place of names are a VectorError."""
+        content = self.contents[stored.source]
+        if not isinstance(content, TextBank):
+            raise VectorError(f"bank {stored.source} holds labelled images: give a bank of names")
+        return content
+
+    def support(self, stored: StoredSupport, classes: TextBank) -> Support:
+        """See `vlm_ood.tasks.Sources`; names in place of labelled images are a VectorError."""
+        content = self.contents[stored.source]
+        if not isinstance(content, LabelledImages):
+            raise VectorError(f"bank {stored.source} holds names: give a bank of labelled images")
+        return content.support(classes.names)
+
+
+class MadeBanks:
+    """The banks of a store, in memory.
+
+    Args:
+        store: of the rows and blobs.
+        building: where banks are made.
+        max_bytes: of all banks in memory.
+        wait_s: how long a caller waits for one that isn't there yet.
+    """
+
+    def __init__(self, store: BankStore, building: Building, *, max_bytes: int, wait_s: float) -> None:
+        self.store = store
+        self._building = building
+        self._made: PreparedCache[BankRow, Content] = PreparedCache(
+            self._make, "bank", digest=lambda row: row.digest, max_bytes=max_bytes, wait_s=wait_s, nbytes=bytes_of
+        )
+
+    async def get(self, row: BankRow) -> Content:
+        """What the bank holds, made now if need be.
+
+        Raises:
+            BusyError: too many are being made.
+            PreparingError: it takes longer than a caller waits; it goes on being made.
+            VlmOodError: it can't be made or read.
+        """
+        return await self._made.get(row)
+
+    async def names(self, row: BankRow) -> tuple[str, ...]:
+        """The names of a bank of names; errors as in `get`, where they do not follow from its spec."""
+        spec = None if row.spec is None else bank_from_plain(row.spec)
+        if isinstance(spec, TemplateBank):
+            return spec.names
+        content = await self.get(row)
+        return content.names if isinstance(content, TextBank) else content.classes
+
+    async def images(self, row: BankRow) -> LabelledImages:
+        """The labelled images of a bank of them; errors as in `get`."""
+        content = await self.get(row)
+        if not isinstance(content, LabelledImages):
+            raise VectorError(f"bank {row.id} holds names: give a bank of labelled images")
+        return content
+
+    async def sources(self, stored: Iterable[StoredBank | StoredSupport], encoder: EncoderInfo) -> LoadedSources:
+        """What a builder reads stored parts from; waits until every bank is made.
+
+        Args:
+            stored: the parts; their sources are ids that were checked to be the caller's.
+            encoder: whose vectors they must hold.
+
+        Raises:
+            NotFoundError: a bank was deleted.
+            VectorError: a bank holds vectors of other weights than the encoder has now.
+            VlmOodError: a bank can't be made or read.
+        """
+        contents: dict[str, Content] = {}
+        for part in stored:
+            row = await self.store.find(part.source)
+            check_weights(row, encoder)
+            contents[row.id] = await self._made.made(row)
+        return LoadedSources(contents)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """The result of work on what banks hold, without holding up the event loop."""
+        return await in_thread(self._building.threads, work)
+
+    def state(self, row: BankRow) -> tuple[State, str | None]:
+        """How far a bank is, and why it failed if it did; stored vectors are always ready."""
+        return ("ready", None) if row.blob else self._made.state(row)
+
+    async def close(self) -> None:
+        """Stop what is being made."""
+        await self._made.close()
+
+    async def _make(self, row: BankRow) -> Content:
+        if row.blob:
+            content = await self.store.read(row)
+            return await self.in_thread(lambda: _parsed(row.kind, content))
+        spec = bank_from_plain(row.spec or {})
+        encoder = await self._building.engine.encoder(row.encoder)
+        sources = await self.sources(stored_in([spec]), encoder)
+        mines = isinstance(spec, MinedBank)
+        return await self._building.run(encoder, sources, lambda builder: builder.bank(spec), mines=mines)
+
+
+def _parsed(kind: str, content: bytes) -> Content:
+    return LabelledImages.from_bytes(content) if kind == "support" else bank_from_bytes(content)
+
+
+def check_weights(row: BankRow, encoder: EncoderInfo) -> None:
+    """Refuse stored vectors of other weights; a bank that is made from a spec is made with those of now.
+
+    Raises:
+        VectorError: the encoder was changed after the bank was stored.
+    """
+    if row.blob and row.encoder_digest != encoder.digest:
+        raise VectorError(
+            f"bank {row.id} holds vectors of other weights than {encoder.name} has now: encode and upload it again"
+        )
+
+
+def stored_in(parts: Iterable[BankSpec | StoredSupport | None]) -> Iterator[StoredBank | StoredSupport]:
+    """The stored parts among these, and those that others of these are made from."""
+    for part in parts:
+        if isinstance(part, StoredBank | StoredSupport):
+            yield part
+        elif isinstance(part, MinedBank):
+            yield from stored_in([part.classes])
+
+
+def stored_parts(task: TaskSpec) -> list[StoredBank | StoredSupport]:
+    """The stored parts of a task."""
+    return list(stored_in([task.classes, task.negatives, task.no, task.support]))

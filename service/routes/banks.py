@@ -1,0 +1,128 @@
+"""/v1/banks: vectors of names or of labelled images under an id, for detectors to take."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Le
+from fastapi import APIRouter, Depends, Query, Response, Security
+
+from service.banks.creator import Created
+from service.banks.made import Content, check_weights
+from service.banks.preview import preview
+from service.banks.records import BankPage, BankView, PreviewRow
+from service.banks.rows import BankRow
+from service.banks.spec import referred
+from service.banks.views import summary_of, view_of
+from service.http.bank_body import BankFile
+from service.http.body import Body
+from service.http.deps import Caller, TheBank, TheBankRequest, TheServices, one_charge, the_caller
+from service.http.openapi import bank_bodies, problems
+from service.scoring.answers import ImageAnswer
+from service.scoring.scorer import failure
+from service.services import Services
+from vlm_ood.types import TextBank
+
+router = APIRouter(prefix="/v1/banks", tags=["banks"], dependencies=[Security(the_caller, scopes=["manage"])])
+
+
+@router.post(
+    "",
+    summary="Create a bank",
+    status_code=201,
+    responses={
+        200: {"model": BankView, "description": "It exists already"},
+        202: {"model": BankView, "description": "It is being prepared"},
+        **problems(400, 404, 408, 409, 415, 503, 504, 507),
+    },
+    openapi_extra=bank_bodies(),
+)
+async def create(caller: Caller, request: TheBankRequest, services: TheServices, response: Response) -> BankView:
+    """Upload a safetensors file of names and vectors as the form field `file`; or labelled images as `images` with a
+    class name each in `labels`, which are stored as vectors; or ask for a bank by JSON: `{"kind": "templates"}`
+    averages templates over names, `{"kind": "mined"}` chooses words that are unlike the classes.
+
+    The same content has the same id. A bank that takes long answers 202 and is ready when its `state` says so.
+    """
+    failed: list[ImageAnswer] = []
+    match request:
+        case BankFile():
+            made = await services.creator.upload(caller.tenant, request.options, request.content)
+        case Body():
+            made = await services.creator.support(caller.tenant, request.options, request.uploads)
+            failed = [failure(row, request.uploads[row], error) for row, error in sorted(made.errors.items())]
+        case _:
+            made = await services.creator.from_spec(caller.tenant, request)
+    response.status_code = _status(made)
+    response.headers["Location"] = f"/v1/banks/{made.row.id}"
+    return view_of(made.row, services.banks.state(made.row), await _content(services, made.row), failed=failed)
+
+
+@router.get("", summary="List banks", dependencies=[Depends(one_charge)], responses=problems(404))
+async def page(
+    caller: Caller,
+    services: TheServices,
+    limit: Annotated[int, Ge(1), Le(100), Query(description="How many.")] = 20,
+    after: Annotated[str | None, Query(max_length=64, description="`next` of the page before.")] = None,
+) -> BankPage:
+    """The newest first."""
+    rows, following = await services.banks.store.page(caller.tenant, limit, after)
+    return BankPage(banks=[summary_of(row) for row in rows], next=following)
+
+
+@router.get(
+    "/{bank_id}", summary="Show a bank", dependencies=[Depends(one_charge)], responses=problems(404, 503, 504, 507)
+)
+async def show(
+    bank: TheBank,
+    services: TheServices,
+    limit: Annotated[int, Ge(1), Le(200), Query(description="How many names to show.")] = 20,
+    against: Annotated[
+        str | None,
+        Query(max_length=64, description="A bank in which the nearest are looked for, in place of this one."),
+    ] = None,
+) -> BankView:
+    """All there is to know, with the first names and those that are most like each. Of labelled images, how many each
+    class has.
+    """
+    content = await _content(services, bank)
+    other = None if against is None else await _compared(services, bank, against)
+    shown = await _preview(services, content, limit, other)
+    return view_of(bank, services.banks.state(bank), content, shown)
+
+
+@router.delete(
+    "/{bank_id}",
+    summary="Delete a bank",
+    status_code=204,
+    dependencies=[Depends(one_charge)],
+    responses=problems(404, 409),
+)
+async def delete(bank: TheBank, services: TheServices) -> None:
+    """Refused while a detector or another bank uses it."""
+    await services.banks.store.delete(bank.tenant, bank.id)
+
+
+def _status(made: Created) -> int:
+    return 202 if not made.ready else 201 if made.new else 200
+
+
+async def _content(services: Services, row: BankRow) -> Content | None:
+    """What the bank holds; None while that would have to be made."""
+    return await services.banks.get(row) if services.banks.state(row)[0] == "ready" else None
+
+
+async def _compared(services: Services, bank: BankRow, against: str) -> Content:
+    row = await referred(against, "against", "text", bank.encoder, bank.tenant, services.banks.store)
+    encoder = await services.engine.encoder(bank.encoder)
+    for each in (bank, row):
+        check_weights(each, encoder)
+    return await services.banks.get(row)
+
+
+async def _preview(
+    services: Services, content: Content | None, limit: int, other: Content | None
+) -> list[PreviewRow] | None:
+    """In a thread: a bank may have a hundred thousand rows."""
+    against = other if isinstance(other, TextBank) else None
+    if not isinstance(content, TextBank):
+        return None
+    return await services.banks.in_thread(lambda: preview(content, limit, against))

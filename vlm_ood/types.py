@@ -253,13 +253,13 @@ REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What belongs, and what a method may need to know besides.
+    """The ID classes, and what a method may need besides.
 
     Args:
         classes: the in-distribution classes.
-        negatives: words that describe what does not belong (NegLabel, CSP, NegPrompt).
-        no: one row a class, from a tower or templates that negate it (CLIPN).
-        support: few-shot images.
+        negatives: words for what is OOD (NegLabel, CSP, NegPrompt).
+        no: negated prompts, one row per class, from a tower or templates that negate it (CLIPN).
+        support: labelled ID images.
 
     Raises:
         VectorError: dimensions that don't agree, or a `no` bank with other rows than `classes`.

@@ -1,4 +1,4 @@
-"""How a calibration is made, and what is told about one."""
+"""The wire records of calibrations."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from service.scoring.answers import ImageAnswer
 
 
 class CalibrationView(Answered):
-    """What a calibration says."""
+    """The threshold of a detector, and how many images it rests on."""
 
     keep: float
     threshold: float
@@ -20,10 +20,10 @@ class CalibrationView(Answered):
 
 
 class CalibrationOptions(Asked):
-    """How a calibration is made."""
+    """What a calibration is made with."""
 
     keep: Annotated[
-        float, Ge(0.5), Le(0.9999), Field(description="Share of the images that belong that are to be accepted.")
+        float, Ge(0.5), Le(0.9999), Field(description="Share of in-distribution (ID) images to accept.")
     ] = 0.95
     rule: Annotated[
         Literal["auto", "empirical", "conformal"],
@@ -36,21 +36,30 @@ class CalibrationOptions(Asked):
 
 
 class CalibrationJson(Images, CalibrationOptions):
-    """Images that belong, in base64."""
+    """ID images in base64, and what to calibrate with."""
 
 
-class CalibrationAnswer(Answered):
-    """A calibration, and what happened to the images it was made of."""
+class Threshold(Answered):
+    """What the scores of a calibration give."""
 
-    detector: str
-    keep: float
     rule: Annotated[Literal["empirical", "conformal"], Field(description="That gave the threshold.")]
-    threshold: float
     tolerance: Annotated[
         float, Field(description="An image is out when its score is above the threshold by more than this.")
     ]
-    images: Annotated[int, Field(description="How many images the threshold rests on.")]
     note: Annotated[
         str | None, Field(description="What to know before relying on it: how many images a guarantee needs.")
     ]
+
+
+class CalibrationDetails(CalibrationView, Threshold):
+    """All there is to know about a calibration."""
+
+
+class CalibrationAnswer(Threshold):
+    """A new calibration, and the images that could not be used for it."""
+
+    detector: str
+    keep: float
+    threshold: float
+    images: Annotated[int, Field(description="How many images the threshold rests on.")]
     failed: Annotated[list[ImageAnswer], Field(description="Images that could not be used.")] = []  # noqa: RUF012

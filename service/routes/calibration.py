@@ -1,8 +1,10 @@
-"""/v1/detectors/{id}/calibration: a threshold from images that belong."""
+"""/v1/detectors/{id}/calibration: a threshold from in-distribution (ID) images."""
+
+from typing import Any
 
 from fastapi import APIRouter, Depends, Security
 
-from service.calibration.records import CalibrationAnswer, CalibrationJson, CalibrationOptions, CalibrationView
+from service.calibration.records import CalibrationAnswer, CalibrationDetails, CalibrationJson, CalibrationOptions
 from service.calibration.views import calibration_view_of
 from service.errors import NotFoundError
 from service.http.body import Upload
@@ -27,8 +29,8 @@ router = APIRouter(
     openapi_extra=two_bodies(CalibrationOptions, CalibrationJson, {"keep": 0.95}),
 )
 async def calibrate(detector: TheDetector, request: TheCalibrationRequest, services: TheServices) -> CalibrationAnswer:
-    """Send images that belong, none of those that don't. They replace the ones sent before, or with `append` are
-    added to them. Nothing is changed when it fails.
+    """Send ID images, no others. They replace the ones sent before, or with `append` are added to them. Nothing is
+    changed when it fails.
     """
     prepared = await services.prepared.get(DetectorSpec.from_plain(detector.spec))
     made, encoded = await services.calibrator.make(detector, prepared, request.uploads, request.options)
@@ -36,12 +38,12 @@ async def calibrate(detector: TheDetector, request: TheCalibrationRequest, servi
 
 
 @router.get("", summary="Show a calibration", dependencies=[Depends(one_charge)], responses=problems(404))
-async def show(detector: TheDetector) -> CalibrationView:
-    """The threshold and what it rests on."""
-    view = calibration_view_of(detector.calibration)
-    if view is None:
+async def show(detector: TheDetector, services: TheServices) -> CalibrationDetails:
+    """The threshold, the rule that gave it, and how many images it rests on."""
+    view, made = calibration_view_of(detector.calibration), await services.calibrator.read(detector)
+    if view is None or made is None:
         raise NotFoundError(f"detector {detector.id} has no calibration")
-    return view
+    return CalibrationDetails(**view.model_dump(), **_threshold(made))
 
 
 @router.delete(
@@ -58,10 +60,13 @@ def _answer(
     return CalibrationAnswer(
         detector=detector_id,
         keep=made.keep,
-        rule=check_rule(made.rule),
         threshold=made.threshold,
-        tolerance=made.tolerance,
         images=made.n,
-        note=made.note or None,
         failed=[failure(index, uploads[index], error) for index, error in sorted(errors.items())],
+        **_threshold(made),
     )
+
+
+def _threshold(made: Calibration) -> dict[str, Any]:
+    """The fields of `Threshold`."""
+    return {"rule": check_rule(made.rule), "tolerance": made.tolerance, "note": made.note or None}

@@ -91,6 +91,10 @@ def test_a_calibration_says_its_rule_and_how_many_images_a_guarantee_needs(clien
     assert few["rule"] == "empirical"
     assert "10 ID images are too few" in str(few["note"])
     assert "needs 19 images" in str(few["note"])
+    shown = client.get(f"/v1/detectors/{detector}/calibration").json()
+    assert {key: shown[key] for key in ("rule", "note", "tolerance", "threshold", "images")} == {
+        key: few[key] for key in ("rule", "note", "tolerance", "threshold", "images")
+    }
     assert calibrate(client, detector, rule="empirical")["rule"] == "empirical"
 
 

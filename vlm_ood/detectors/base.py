@@ -1,7 +1,7 @@
-"""What every detector is: hyper-parameters in a frozen record, `learn` once, `score` many times.
+"""The contract of every detector: hyper-parameters in a frozen record, `learn` once, `score` many times.
 
-A detector sees vectors only. It never learns where they came from, and a fitted one never changes, so that
-threads and workers share it without a lock.
+A detector reads vectors only, whatever made them. A fitted one never changes, so that threads and workers share it
+without a lock.
 """
 
 from abc import ABC, abstractmethod
@@ -38,7 +38,7 @@ class Evidence:
     Args:
         scores: (n,), higher is more OOD.
         own_rule: (n,), True for OOD by the method's own threshold-free rule; None for methods without one.
-        negatives: per image the negative names that speak most against the classes, strongest first, each with its
+        negatives: per image the negative names that raise its score most, strongest first, each with its
             share of the probability in [0, 1].
     """
 
@@ -92,14 +92,14 @@ class Detector(ABC, Generic[State]):
 
     @abstractmethod
     def score(self, images: ImageFeatures, state: State) -> Float[Tensor, " n"]:
-        """One finite fp32 number an image; higher is more OOD; independent of the other images."""
+        """One finite number per image, (n,); higher is more OOD; independent of the other images."""
 
     def decide(self, images: ImageFeatures, state: State) -> Bool[Tensor, " n"] | None:
-        """True for OOD by the method's own threshold-free rule; None for methods without one."""
+        """(n,), True for OOD by the method's own threshold-free rule; None for methods without one."""
         return None
 
     def pulled_out_by(self, images: ImageFeatures, state: State, top: int) -> list[list[tuple[str, float]]]:
-        """For each image the negative names that speak most against the classes, with their probabilities."""
+        """Per image the `top` negative names that raise its score most, with their probabilities, largest first."""
         return [[] for _ in range(len(images))]
 
     def fit(self, task: Task) -> "FittedDetector[State]":
@@ -136,7 +136,7 @@ class FittedDetector(Generic[State]):
         return digest_of(self.detector.name, asdict(self.detector), self.task.digest)
 
     def score(self, images: ImageFeatures) -> Float[Tensor, " n"]:
-        """One fp32 number an image, on the images' device; higher is more OOD.
+        """One fp32 number per image, (n,), on the task's device; higher is more OOD.
 
         Raises:
             VectorError: images and classes have different dimension.
@@ -145,11 +145,11 @@ class FittedDetector(Generic[State]):
         return self.detector.score(self._checked(images), self.state).float()
 
     def decide(self, images: ImageFeatures) -> Bool[Tensor, " n"] | None:
-        """True for OOD by the method's own rule, or None when the method has none and needs a calibration."""
+        """(n,), True for OOD by the method's own rule; None when the method has none and needs a calibration."""
         return self.detector.decide(self._checked(images), self.state)
 
     def nearest(self, images: ImageFeatures, top: int = 3, scale: float = 100.0) -> list[list[tuple[str, float]]]:
-        """For each image the `top` classes by cosine, with probabilities softmax(scale * cosine) over all classes."""
+        """Per image the `top` classes by cosine, with probabilities softmax(scale * cosine) over all classes."""
         images = self._checked(images, POOLED)
         classes = self.task.classes
         probabilities = (scale * images.pooled @ classes.embeddings.T).softmax(dim=-1)
@@ -160,7 +160,7 @@ class FittedDetector(Generic[State]):
         ]
 
     def pulled_out_by(self, images: ImageFeatures, top: int = 3) -> list[list[tuple[str, float]]]:
-        """For each image the `top` negative names that pulled it out, strongest first; empty without negatives."""
+        """Per image the `top` negative names that raise its score most, with probabilities; empty without negatives."""
         return self.detector.pulled_out_by(self._checked(images), self.state, top)
 
     def examine(self, images: ImageFeatures, top: int = 3) -> Evidence:

@@ -1,9 +1,9 @@
-"""CLIPN: is an image nearer to the negated prompts than to the classes?
+"""CLIPN: how much likelier the negated prompts of the classes are than the classes themselves.
 
 Paper: Wang et al., "CLIPN for Zero-Shot OOD Detection: Teaching CLIP to Say No", ICCV 2023, arXiv 2308.12213.
 Their yes and no text features are the rows of `classes` and `no`, their 1/tau is our `scale`. Their scores are
-probabilities of belonging; ours are the log odds of not belonging, which order images likewise and don't round to 0 or
-1 where the probabilities would.
+probabilities of being ID; ours are the log odds of being OOD, which give the reverse order and don't round to 0 or 1
+where the probabilities would.
 """
 
 from dataclasses import dataclass
@@ -38,16 +38,21 @@ def joint_log_probabilities(
 ) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n c"]]:
     """log(q * p_yes) and log(q * p_no) of each class: q = softmax(yes), p_yes = sigmoid(yes - no), p_no = 1 - p_yes.
 
-    The second sums over the classes, as probabilities, to p_{c+1}: the extra class of what belongs to none.
+    The second sums over the classes, as probabilities, to p_{c+1}: the extra class of images of no class.
     """
     q = yes.log_softmax(dim=-1)
     return q + logsigmoid(yes - no), q + logsigmoid(no - yes)
 
 
 def agreeing_to_differ(yes: Float[Tensor, "n c"], no: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
-    """Log odds of the extra class, log p_{c+1} - log(1 - p_{c+1}); arguments as in `competing_to_win`."""
-    belongs, differs = joint_log_probabilities(yes, no)
-    return differs.logsumexp(dim=-1) - belongs.logsumexp(dim=-1)
+    """Log odds of the extra class, log p_{c+1} - log(1 - p_{c+1}).
+
+    Args:
+        yes: scaled cosines to the classes.
+        no: scaled cosines to their negated prompts.
+    """
+    inside, outside = joint_log_probabilities(yes, no)
+    return outside.logsumexp(dim=-1) - inside.logsumexp(dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +68,7 @@ class YesAndNo:
 class CLIPN(Detector[YesAndNo]):
     """How much likelier the negated prompts of the classes are than the classes themselves.
 
-    The score is a log odds: 0 means as likely in as out, and its sigmoid is the probability of not belonging.
+    The score is a log odds: 0 means as likely ID as OOD, and its sigmoid is the probability of OOD.
 
     Args:
         rule: "ctw", competing to win, asks the nearest class alone; "atd", agreeing to differ, asks every class in
@@ -99,8 +104,8 @@ class CLIPN(Detector[YesAndNo]):
         yes, no = self._logits(images, state)
         if self.rule == "ctw":
             return competing_to_win(yes, no) > 0
-        belongs, differs = joint_log_probabilities(yes, no)
-        return differs.logsumexp(dim=-1) > belongs.amax(dim=-1)
+        inside, outside = joint_log_probabilities(yes, no)
+        return outside.logsumexp(dim=-1) > inside.amax(dim=-1)
 
     def pulled_out_by(self, images: ImageFeatures, state: YesAndNo, top: int) -> list[list[tuple[str, float]]]:
         """The classes whose negated prompts add most to p_{c+1}, each as "no NAME" with its share q * p_no."""

@@ -118,7 +118,7 @@ class NegLabel(Detector[NegativeBanks]):
 
 
 def working_precision(device: torch.device) -> torch.dtype:
-    """Double on a CPU, where ten thousand dot products cost little beside an image; single on an accelerator.
+    """Double on a CPU, where ten thousand dot products cost little beside encoding an image; single on an accelerator.
 
     A temperature of 0.01 multiplies the rounding of a cosine by 100: 3e-6 of S in single precision.
     """

@@ -1,4 +1,4 @@
-"""How well do methods tell in-distribution from out-of-distribution images? Sets, scores, figures, tables."""
+"""Evaluation of methods on ID and OOD sets: features, scores, figures, tables."""
 
 from vlm_ood.evaluation.evaluate import evaluate
 from vlm_ood.evaluation.methods import available_methods, parse_method

@@ -1,4 +1,4 @@
-"""Sets of picture files: folders with a subfolder a class, folders of any depth, and lists in OpenOOD's format."""
+"""Sets of image files: folders with a subfolder per class, folders of any depth, and lists in OpenOOD's format."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from vlm_ood.images import SUFFIXES, find_images
 
 @dataclass(frozen=True)
 class FileSet:
-    """Picture files under a name.
+    """Image files under a name.
 
     Args:
         name: as the tables show it.
-        images: what identifies each: its path below the folder, or as the list has it.
-        files: where each lies.
-        labels: a row of the classes each, -1 where unknown.
+        images: what identifies each file: its path below the folder, or as the list has it.
+        files: the path of each.
+        labels: the row of each in the classes, -1 where unknown.
     """
 
     name: str
@@ -32,11 +32,11 @@ class FileSet:
 def read_id_set(
     path: Path, classes: Sequence[str] | None = None, data_root: Path | None = None
 ) -> tuple[FileSet, tuple[str, ...]]:
-    """The images that belong, and the names of their classes.
+    """The ID images, and the names of their classes.
 
     Args:
-        path: a folder with a subfolder a class (their names, underscores read as spaces, are the class names), a folder
-            of unlabelled pictures, or a list file.
+        path: a folder with a subfolder per class (their names, underscores read as spaces, are the class names), a
+            folder of unlabelled images, or a list file.
         classes: names in the order of the labels; needed where there are no class folders. Class folders are matched to
             them by name, or by their sorted order when none matches, as with WordNet ids.
         data_root: what the paths of a list are relative to; by default the list's folder.
@@ -47,7 +47,9 @@ def read_id_set(
     """
     if path.is_file():
         if classes is None:
-            raise ClassNamesError(f"{path} holds labels but no names: give --classes @FILE, one name a line, in order")
+            raise ClassNamesError(
+                f"{path} holds labels but no names: give --classes @FILE, one name per line, in order"
+            )
         return _labels_checked(_read_list("ID", path, data_root), path, len(classes)), tuple(classes)
     folders = _class_folders(path)
     if not folders and classes is None:
@@ -62,7 +64,7 @@ def read_id_set(
 
 
 def read_ood_set(given: str, data_root: Path | None = None) -> FileSet:
-    """The images that don't belong, from "NAME=PATH" or "PATH": a folder of any depth or a list file.
+    """The OOD images, from "NAME=PATH" or "PATH": a folder of any depth or a list file.
 
     Raises:
         InputError: nothing at the path, or a list that can't be read.

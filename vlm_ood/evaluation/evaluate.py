@@ -43,8 +43,8 @@ def evaluate(
     Args:
         methods: {name in the result: detector}, at least one.
         task: the ID classes and what the methods need besides.
-        id_set: images that belong; labels, where known, give the accuracy.
-        ood_sets: images that don't; at least one, names given once.
+        id_set: ID images; labels, where known, give the accuracy.
+        ood_sets: OOD images; at least one set, each with its own name.
         bootstrap: resamplings for 95 % intervals; 0 for none.
         seed: of the resampling.
         skipped: methods left out and why, passed on to the result.
@@ -116,8 +116,8 @@ def compare(method: str, id_set: ScoredSet, ood: ScoredSet, *, bootstrap: int = 
 
     Args:
         method: one that both sets were scored with.
-        id_set: images that belong.
-        ood: images that don't, at least one.
+        id_set: ID images.
+        ood: OOD images, at least one.
         bootstrap: resamplings for 95 % intervals; 0 for none.
         seed: of the resampling.
     """

@@ -1,4 +1,4 @@
-"""An evaluation as plain values, as CSV, and image by image."""
+"""An evaluation as plain values, as CSV, and per image."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ def to_plain(evaluation: Evaluation, facts: Mapping[str, str] | None = None) -> 
 
 
 def to_csv(evaluation: Evaluation) -> str:
-    """One line a method and OOD set, and one a method for the mean over the sets; figures in [0, 1]."""
+    """One line per method and OOD set, and one per method for the mean over the sets; figures in [0, 1]."""
     counts = {each.name: each for each in evaluation.ood_sets}
     out = io.StringIO()
     writer = csv.writer(out)
@@ -48,7 +48,7 @@ def to_csv(evaluation: Evaluation) -> str:
 
 
 def scores_csv(evaluation: Evaluation) -> str:
-    """One line an image: its set, its label, the nearest class, and the score of each method; errors at the end."""
+    """One line per image: its set, its label, the nearest class, and the score of each method; errors at the end."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["set", "image", "label", "nearest", *evaluation.methods, "error"])

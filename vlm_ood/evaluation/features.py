@@ -1,8 +1,8 @@
-"""Features of picture files, a part at a time, kept on disk.
+"""Features of image files, a part at a time, kept on disk.
 
 A part is found again by the bytes of its files and the digest of the encoder, not by path and time: reading a file is
 a hundredth of the work of encoding it, a data set may be moved, copied or checked out anew without being encoded
-again, and a picture that changed under an old name and date is never mistaken for the old one.
+again, and an image that changed under an old name and date is never mistaken for the old one.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ PART: Final = 256  # files: what an interrupted run has to do again; patch featu
 
 
 def feature_cache() -> DiskCache:
-    """Where features of evaluated pictures are kept; the least recently used go beyond 8 GiB."""
+    """Where features of evaluated images are kept; the least recently used go beyond 8 GiB."""
     return DiskCache(cache_folder() / "features", max_bytes=8 * 2**30)
 
 
@@ -46,7 +46,7 @@ def encode_parts(
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Part]:
-    """The set, encoded or read from disk; broken files are errors of their part.
+    """The set in parts, encoded or read from disk; files that can't be read are errors of their part.
 
     Args:
         encoder: of images.
@@ -54,7 +54,7 @@ def encode_parts(
         outputs: what to keep.
         cache: where to look and to store; None for nowhere.
         limits: on a single file.
-        batch_size: pictures in a forward pass; by default the encoder's own.
+        batch_size: images in a forward pass; by default the encoder's own.
         progress: called with the number of files done since the last call.
     """
     limits = limits or ImageLimits()

@@ -1,4 +1,4 @@
-"""Which methods to evaluate, and which can't be with what there is."""
+"""Which methods to evaluate: those named, or all that the task and the features allow."""
 
 import json
 import re

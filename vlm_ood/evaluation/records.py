@@ -1,4 +1,4 @@
-"""What goes into an evaluation and what comes out."""
+"""The records of an evaluation: sets of features, scores, comparisons."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +72,7 @@ class ScoredSet:
         name: of the set.
         images: those that were scored, n of them.
         labels: (n,) rows of the class bank, -1 where unknown.
-        predicted: (n,) the nearest class.
+        predicted: (n,) rows of the nearest class.
         scores: {method: (n,) higher is more OOD}.
         errors: {image: why it was left out}.
     """
@@ -129,9 +129,9 @@ class Evaluation:
     Args:
         methods: in the order in which they were given.
         classes: names of the ID classes.
-        id_set: the images that belong.
-        ood_sets: the others.
-        comparisons: one a method and OOD set with images in it, sets outermost.
+        id_set: the ID images.
+        ood_sets: the OOD images.
+        comparisons: one per method and OOD set with images in it, sets outermost.
         accuracy: the share of labelled ID images whose nearest class is the right one; None without labels.
         accuracy_interval: its bootstrap interval, when asked for.
         skipped: {method: why it was left out}.

@@ -40,9 +40,9 @@ def as_sample(values: Sample, what: str, *, may_be_empty: bool = False) -> Float
 
 
 def same_length(first: Float64[np.ndarray, " n"], second: Float64[np.ndarray, " m"], what: str) -> None:
-    """Raise a VectorError when two samples that belong together row by row don't agree in length."""
+    """Raise a VectorError when two samples of which rows go together differ in length."""
     if len(first) != len(second):
-        raise VectorError(f"{what}: {len(first)} and {len(second)} values, they belong together row by row")
+        raise VectorError(f"{what}: {len(first)} and {len(second)} values; give one of each per row")
 
 
 def zeros_and_ones(correct: Sample) -> Float64[np.ndarray, " n"]:

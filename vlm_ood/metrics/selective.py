@@ -35,7 +35,7 @@ def aurc(scores: Sample, correct: Sample) -> float:
         correct: (n,), whether each prediction was right; 0 and 1, or booleans.
 
     Raises:
-        VectorError: a sample that is empty or not finite, or samples that don't belong together.
+        VectorError: a sample that is empty or not finite, or samples of different length.
     """
     values, wrong = as_sample(scores, "scores"), 1 - zeros_and_ones(correct)
     same_length(values, wrong, "scores and correct")
@@ -73,7 +73,7 @@ def ece(confidences: Sample, correct: Sample, bins: int = 15) -> float:
         bins: how many.
 
     Raises:
-        VectorError: confidences outside [0, 1], or samples that are empty or don't belong together.
+        VectorError: confidences outside [0, 1], or samples that are empty or of different length.
         ParameterError: fewer than one bin.
     """
     confidence, right = as_sample(confidences, "confidences"), zeros_and_ones(correct)

@@ -1,4 +1,4 @@
-"""Negative knowledge from word lists: what the classes are not."""
+"""Negative words: mined from a lexicon as those least like the classes."""
 
 from vlm_ood.negatives.mine import Mining, MiningPlan, mine, mine_negatives, open_lexicon
 from vlm_ood.negatives.recipes import Recipe, check_draw, recipe_named, recipe_names

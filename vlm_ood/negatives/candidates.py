@@ -1,4 +1,4 @@
-"""The vectors of a lexicon: encoded once, kept on disk a few thousand phrases an entry."""
+"""The vectors of a lexicon: encoded once, kept on disk in entries of a few thousand phrases."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ PHRASES_PER_ENTRY = 4096  # what an interruption loses at most, and all that is 
 
 
 def candidate_cache() -> DiskCache:
-    """Where the vectors of candidates are kept: apart from the banks, which they would push out."""
+    """Where the vectors of candidates are kept: apart from the banks, which they would displace."""
     return DiskCache(cache_folder() / "candidates", max_bytes=8 * 2**30)
 
 
 @dataclass(frozen=True)
 class CandidateStore:
-    """Vectors of phrases, from the disk where they are there.
+    """Vectors of phrases, read from disk where they were encoded before.
 
     Args:
-        encoder: of sentences.
+        encoder: encodes the prompts.
         cache: where vectors are kept, by encoder, templates and phrases.
         batch_size: prompts in a forward pass.
         progress: called with the number of prompts done since the last call.

@@ -226,7 +226,7 @@ def open_lexicon(lexicon: AnyLexicon | None, corpus: str = "full") -> Lexicon:
         return lexicon
     if isinstance(lexicon, str | os.PathLike):
         if not Path(lexicon).exists():
-            raise LexiconError(f"no word list at {lexicon}: give a text file with one word a line")
+            raise LexiconError(f"no word list at {lexicon}: give a text file with one word per line")
         return lexicon_from_file(lexicon)
     return lexicon_from_words(lexicon)
 

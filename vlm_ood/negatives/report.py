@@ -1,4 +1,4 @@
-"""What was mined, for people: shares by lexicographer file, what came closest to a class, samples."""
+"""A summary of a mining: shares by lexicographer file, negatives nearest to a class, samples."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class MiningReport:
         negatives: how many were kept.
         candidates: out of how many.
         files: by lexicographer file, most negatives first.
-        nearest: the negatives most like a class, most alike first: the first to look at when ID images are refused.
+        nearest: the negatives most like a class, most alike first: look at these first when ID images are rejected.
         samples: negatives spread evenly from the least like the classes to the most.
         named: words that were left out because they name a class.
         classes_passed_over: how many nearest classes the quantile passes over; 0 makes it all but the maximum.

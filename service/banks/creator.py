@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.threads import in_thread
 from vlm_ood.digests import digest_of
 from vlm_ood.errors import ClassNamesError, ImageError, InputError, VlmOodError
-from vlm_ood.tasks import TemplateBank, bank_to_plain, without_sources
+from vlm_ood.tasks import TemplateBank, bank_to_plain, identity_of
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class BankCreator:
         spec = await checked_bank_spec(asked, name, tenant, self.settings, self.made.store)
         encoder = await self.engine.encoder(name)
         plain = bank_to_plain(spec)
-        digest = digest_of("bank spec", encoder.name, without_sources(plain))
+        digest = digest_of("bank spec", encoder.name, identity_of(plain))
         rows = len(spec.names) if isinstance(spec, TemplateBank) else 0
         row = _row(tenant, asked, encoder, "text", digest, rows=rows)
         row.spec = plain

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vlm_ood.digests import digest_of
 from vlm_ood.errors import ClassNamesError, InputError, ParameterError, TemplateError, UnknownNameError
 from vlm_ood.tasks import (
     BankSpec,
@@ -75,6 +76,21 @@ def test_every_ingredient_changes_the_digest() -> None:
     specs = [DetectorSpec("mcm", base), DetectorSpec("msp", base), DetectorSpec("mcm", base, {"temperature": 2})]
     specs += [DetectorSpec("mcm", replace(base, **change)) for change in CHANGES]
     assert len({spec.digest for spec in specs}) == len(specs)
+
+
+def test_an_option_that_a_later_version_adds_changes_no_digest() -> None:
+    """Such an option has a default under which all is as before; the digest of a stored detector must find it again."""
+    kept = DetectorSpec("neglabel", TaskSpec(PETS, "e", MinedBank(keep=0.2)), {"groups": 5})
+    content = {
+        "method": "neglabel",
+        "parameters": {"groups": 5},
+        "task": {
+            "encoder": "e",
+            "classes": {"kind": "templates", "names": ["cat", "dog"]},
+            "negatives": {"kind": "mined", "keep": 0.2},
+        },
+    }
+    assert kept.digest == digest_of("detector", content)
 
 
 def test_where_a_part_is_stored_does_not_count() -> None:

@@ -15,7 +15,7 @@ from vlm_ood.tasks.banks import (
     TemplateChoice,
     bank_from_plain,
     bank_to_plain,
-    without_sources,
+    identity_of,
 )
 from vlm_ood.tasks.builder import Builder, Sources
 from vlm_ood.tasks.checks import check, check_methods
@@ -38,5 +38,5 @@ __all__ = [
     "bank_to_plain",
     "check",
     "check_methods",
-    "without_sources",
+    "identity_of",
 ]

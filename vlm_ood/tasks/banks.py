@@ -1,7 +1,7 @@
 """What a text bank is made of, as plain records with one canonical form."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
@@ -164,7 +164,7 @@ _BANKS: Final[Mapping[str, type[Any]]] = {
 
 
 def bank_to_plain(spec: BankSpec) -> dict[str, Any]:
-    """The spec as JSON values, its kind included; the canonical form that digests are made of."""
+    """The spec as JSON values, its kind included."""
     plain: dict[str, Any] = {"kind": spec.kind}
     for each in fields(spec):
         value = getattr(spec, each.name)
@@ -200,12 +200,20 @@ def to_plain(value: Any) -> Any:
     return _ANYTHING.dump_python(value, mode="json")
 
 
-def without_sources(plain: Any) -> Any:
-    """What digests are made of: a stored part is what its content is, wherever it lies.
+def identity_of(plain: Any) -> Any:
+    """What digests are made of, from the plain form of a bank or of what holds banks.
 
-    One without a digest is known by its source alone.
+    Values that equal their defaults are left out, so that a digest stays the same when a later version adds an option.
+    A stored part is what its content is, wherever it lies; one without a digest is known by its source alone.
     """
     if isinstance(plain, dict):
-        kept = {name: without_sources(value) for name, value in plain.items()}
+        record = _BANKS.get(str(plain.get("kind")))
+        kept = {name: identity_of(value) for name, value in (changed(plain, record) if record else plain).items()}
         return {name: value for name, value in kept.items() if name != "source" or not kept.get("digest")}
-    return [without_sources(each) for each in plain] if isinstance(plain, list) else plain
+    return [identity_of(each) for each in plain] if isinstance(plain, list) else plain
+
+
+def changed(plain: Mapping[str, Any], record: type[Any]) -> dict[str, Any]:
+    """The plain values of a record that differ from its defaults, or have none."""
+    defaults = {each.name: to_plain(each.default) for each in fields(record) if each.default is not MISSING}
+    return {name: value for name, value in plain.items() if name not in defaults or value != defaults[name]}

@@ -14,8 +14,9 @@ from vlm_ood.tasks.banks import (
     TemplateBank,
     bank_from_plain,
     bank_to_plain,
+    changed,
+    identity_of,
     to_plain,
-    without_sources,
 )
 
 PARTS: Final = ("negatives", "no", "support")
@@ -112,14 +113,22 @@ class DetectorSpec:
 
     @cached_property
     def digest(self) -> str:
-        """Of the content; sources of stored parts do not count, their digests do."""
-        return digest_of("detector", without_sources(self.plain()))
+        """Of the content; see `identity_of` for what counts."""
+        return digest_of("detector", self._identity())
 
     @property
     def family(self) -> str:
         """Of the content without the classes: detectors that differ in their classes alone share it."""
-        plain = without_sources(self.plain())
-        return digest_of("detector family", plain | {"task": plain["task"] | {"classes": None}})
+        identity = self._identity()
+        return digest_of("detector family", identity | {"task": identity["task"] | {"classes": None}})
+
+    def _identity(self) -> dict[str, Any]:
+        plain = self.plain()
+        return {
+            "method": self.method,
+            "parameters": changed(plain["parameters"], type(self.detector)),
+            "task": identity_of(changed(plain["task"], TaskSpec)),
+        }
 
     def plain(self) -> dict[str, Any]:
         """As JSON values: what a database stores and `from_plain` reads."""

@@ -60,10 +60,20 @@ SPECS: Final[dict[str, dict[str, Any]]] = {
         },
         "no_templates": None,
     },
+    "det_784e9d2fd05d88d0e84e24af": {
+        "classes": ["cat", "dog"],
+        "method": "clipn",
+        "parameters": {"rule": "ctw", "scale": 50.0},
+        "templates": "single",
+        "encoder": "embedded",
+        "negatives": None,
+        "no_templates": "clipn_no_training_free",
+    },
 }
 FAMILIES: Final = {
     "det_0ae631dc1941f2160ff07d93": "3fb9274719635cacf2b8559872a2f832b055cc53a31917dba527cdbdb04ba301",
     "det_e406dd687b785a9b174d2939": "9c3d10d5754a6f7bee02184271666d39f6c7ab68edbbc30f39d3a6e7566a7fde",
+    "det_784e9d2fd05d88d0e84e24af": "8a7f3a91aabce1afcf6f76208710e7bab54ec3bfa28102dd0c054ac2e79f333c",
 }
 CALIBRATED: Final = "det_0ae631dc1941f2160ff07d93"
 MINED: Final = "det_e406dd687b785a9b174d2939"

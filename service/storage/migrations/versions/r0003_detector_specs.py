@@ -21,6 +21,24 @@ detectors = sa.table(
     sa.column("family", sa.String),
 )
 
+# The defaults of the programs that wrote the older form.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "clipn": {"rule": "atd", "scale": 100.0},
+    "energy": {"scale": 100.0},
+    "entropy": {"scale": 100.0},
+    "gen": {"scale": 100.0, "gamma": 0.1, "top": 100},
+    "gl_mcm": {"temperature": 1.0, "local_weight": 1.0},
+    "logit_gap": {"keep": 0.2},
+    "mcm": {"temperature": 1.0},
+    "msp": {"scale": 100.0},
+    "neglabel": {"groups": 100, "temperature": 0.01, "form": "probability", "seed": 0},
+    "negprompt": {"temperature": 1.0},
+}
+BANKS: dict[str, dict[str, Any]] = {
+    "templates": {"templates": "single"},
+    "mined": {"recipe": "neglabel", "lexicon": "wordnet-full", "words": None, "quantile": 0.95, "keep": 0.15},
+}
+
 
 def upgrade() -> None:
     """The column, its values for the rows that are there, and one row per tenant and content."""
@@ -44,9 +62,17 @@ def converted(old: Any) -> dict[str, Any]:
         "no": _templates(old["classes"], old["no_templates"]),
         "support": None,
     }
-    spec = {"method": old["method"], "parameters": old["parameters"], "task": task}
-    family = spec | {"task": task | {"classes": None}}
-    return {"spec": spec, "digest": _digest("detector", spec), "family": _digest("detector family", family)}
+    identity = {
+        "method": old["method"],
+        "parameters": _changed(old["parameters"], PARAMETERS.get(old["method"], {})),
+        "task": {name: _identity(value) for name, value in task.items() if value is not None},
+    }
+    family = identity | {"task": identity["task"] | {"classes": None}}
+    return {
+        "spec": {"method": old["method"], "parameters": old["parameters"], "task": task},
+        "digest": _digest("detector", identity),
+        "family": _digest("detector family", family),
+    }
 
 
 def _templates(names: list[str], templates: str | list[str] | None) -> dict[str, Any] | None:
@@ -54,11 +80,16 @@ def _templates(names: list[str], templates: str | list[str] | None) -> dict[str,
 
 
 def _mined(negatives: dict[str, Any] | None) -> dict[str, Any] | None:
-    """With the values that were fixed then and may be given now."""
-    if negatives is None:
-        return None
-    fixed = {"only": [], "under": [], "not_under": [], "synonyms": True, "seed": 0, "templates": None, "classes": None}
-    return {"kind": "mined"} | negatives | fixed
+    return None if negatives is None else {"kind": "mined"} | negatives
+
+
+def _identity(part: Any) -> Any:
+    """What of a bank its digest is made of: what differs from the defaults."""
+    return _changed(part, BANKS[part["kind"]]) if isinstance(part, dict) else part
+
+
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
 
 
 def _digest(*parts: Any) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -28,6 +28,7 @@ from vlm_ood.io.files import write_bytes
 from vlm_ood.metrics.samples import Sample, as_sample, count_for
 
 Rule = Literal["empirical", "conformal"]
+RULES: Final[tuple[Rule, ...]] = ("empirical", "conformal")
 AUTO: Final = "auto"
 
 OF_SPREAD: Final = 1e-3  # of the standard deviation of the ID scores
@@ -280,10 +281,10 @@ def check_rule(rule: str) -> Rule:
     Raises:
         UnknownNameError: it doesn't.
     """
-    for known in get_args(Rule):
+    for known in RULES:
         if rule == known:
-            return known  # type: ignore[no-any-return]
-    raise UnknownNameError("calibration rule", rule, (*get_args(Rule), AUTO))
+            return known
+    raise UnknownNameError("calibration rule", rule, (*RULES, AUTO))
 
 
 class _Record(BaseModel):

@@ -13,7 +13,6 @@ from vlm_ood.digests import digest_of
 from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
-from vlm_ood.errors import CapabilityError
 from vlm_ood.types import ImageFeatures
 
 SIDE = 8  # pixels of the input
@@ -48,7 +47,7 @@ class FakeEncoder(Encoder):
         self._colours = torch.linalg.qr(_noise("colours", dim, 4))[0].T  # orthonormal, (4, d)
 
     def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
-        self.require(outputs)
+        self.check(pixels, outputs)
         grid = functional.adaptive_avg_pool2d(pixels.float() / 255, GRID)  # (n, 3, h, w)
         places = grid.flatten(2).transpose(1, 2)
         means = {side: functional.avg_pool2d(grid, side, stride=1) for side in outputs.windows}
@@ -60,10 +59,9 @@ class FakeEncoder(Encoder):
             {side: self._see(mean.flatten(2).transpose(1, 2)) for side, mean in means.items()},
         )
 
-    def require(self, outputs: Outputs) -> None:
-        super().require(outputs)
-        if outputs.stages and max(outputs.stages) > STAGES:
-            raise CapabilityError(f"{self.name} has the blocks 1 to {STAGES}, not {list(outputs.stages)}")
+    def refusal(self, outputs: Outputs) -> str | None:
+        outside = [number for number in outputs.stages if number > STAGES]
+        return f"has the blocks 1 to {STAGES}, not {outside}" if outside else None
 
     def encode_text(
         self,

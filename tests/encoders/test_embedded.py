@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import vlm_ood as vo
 from vlm_ood.encoders.base import Encoder
@@ -73,9 +74,36 @@ def test_raw_text_vectors_are_the_unit_ones_before_normalising(encoder: Encoder)
     assert torch.allclose(torch.nn.functional.normalize(raw), encoder.encode_text(["cat", "dog"]), atol=1e-6)
 
 
+def test_stages_are_the_feature_maps_with_their_grids(encoder: Encoder, pictures: list[Image.Image]) -> None:
+    outputs = Outputs(stages=(2, 3, 5), size=(128, 96))
+    features = encoder.encode_images(pictures[:2], outputs)
+    assert features.stage_grids == {2: (32, 24), 3: (16, 12), 5: (8, 6)}
+    tower = encoder._image_tower  # type: ignore[attr-defined]
+    seen: dict[int, Tensor] = {}
+    hooks = [
+        tower.blocks[number - 1].register_forward_hook(lambda _, __, given, number=number: seen.update({number: given}))
+        for number in outputs.stages
+    ]
+    encoder.encode_images(pictures[:2], Outputs(size=(128, 96)))
+    for hook in hooks:
+        hook.remove()
+    for number, (rows, columns) in features.stage_grids.items():
+        maps = features.stages[number].view(2, rows, columns, -1).permute(0, 3, 1, 2)
+        torch.testing.assert_close(maps, seen[number])
+
+
+def test_patches_and_pooled_vectors_come_at_any_size(encoder: Encoder, pictures: list[Image.Image]) -> None:
+    features = encoder.encode_images(pictures, Outputs(patches=True, size=(200, 130)))
+    assert features.grid == (7, 5)
+    own = encoder.encode_images(pictures).pooled
+    assert ((features.pooled * own).sum(dim=1) > 0.5).all()
+    with pytest.raises(CapabilityError, match=r"takes sizes from 32x32 pixels, not \(31, 64\)"):
+        encoder.encode_images(pictures, Outputs(size=(31, 64)))
+
+
 def test_stages_are_refused_with_what_there_is(encoder: Encoder, pictures: list[Image.Image]) -> None:
-    with pytest.raises(CapabilityError, match="gives no stages; it gives patches"):
-        encoder.encode_images(pictures[:1], Outputs(stages=(3,)))
+    with pytest.raises(CapabilityError, match=r"has the blocks 1 to 7, not \[8\]"):
+        encoder.encode_images(pictures[:1], Outputs(stages=(3, 8)))
 
 
 def test_two_loads_have_one_digest(encoder: Encoder) -> None:

@@ -1,16 +1,19 @@
-"""The value path against a recomputation that writes the matrix of attention down and sets it to the identity."""
+"""Patches, stages and windows against recomputations that write the matrices of attention down."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from open_clip.model import resize_pos_embed
 from torch import Tensor
 from torch.nn import functional
 
 from tests.encoders.tiny import RESNET, VIT, openclip_folder, openclip_model, pixels
 from vlm_ood.encoders import Encoder, load_encoder
+from vlm_ood.encoders.openclip_towers import image_tower
 from vlm_ood.encoders.outputs import PATCHES, Outputs
+from vlm_ood.encoders.positions import GRIDS_KEPT, Positions
 from vlm_ood.errors import CapabilityError
 
 
@@ -25,6 +28,17 @@ def block_with_attention(block: Any, tokens: Tensor, heads: int, *, identity: bo
         matrix = torch.eye(t).expand_as(matrix)
     tokens = tokens + block.ls_1(attention.out_proj((matrix @ value).transpose(1, 2).reshape(n, t, width)))
     result: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+    return result
+
+
+def value_value(block: Any, tokens: Tensor, heads: int) -> Tensor:
+    """softmax(V V^T / sqrt(d)) V per head, through the output projection; no residual, no MLP."""
+    n, t, width = tokens.shape
+    attention = block.attn
+    joint = functional.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
+    value = joint[..., 2 * width :].view(n, t, heads, width // heads).transpose(1, 2)
+    matrix = (value @ value.transpose(-1, -2) / (width // heads) ** 0.5).softmax(dim=-1)
+    result: Tensor = block.ls_1(attention.out_proj((matrix @ value).transpose(1, 2).reshape(n, t, width)))
     return result
 
 
@@ -54,6 +68,122 @@ def test_patches_are_the_last_block_with_the_identity_for_attention(
     torch.testing.assert_close(features.pooled, recomputed(encoder, model, batch, identity=False)[:, 0])
     torch.testing.assert_close(features.patches, recomputed(encoder, model, batch, identity=True)[:, 1:])
     assert (features.patches - recomputed(encoder, model, batch, identity=False)[:, 1:]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("vision", [VIT, VIT | {"ls_init_value": 0.3}], ids=["plain", "layer_scale"])
+@pytest.mark.parametrize("vv_from", [1, 2, 3])
+def test_vv_is_a_second_stream_that_reads_the_first(tmp_path: Path, vision: dict[str, object], vv_from: int) -> None:
+    model = openclip_model(vision)
+    encoder = load_encoder(str(openclip_folder(tmp_path, model, vision)), device="cpu")
+    batch = pixels(32)
+    visual = model.visual
+    streams = []
+    with torch.no_grad():
+        x = v = visual._embeds(encoder.preprocessing.normalise(batch, torch.float32))
+        for number, block in enumerate(visual.transformer.resblocks, start=1):
+            after = block_with_attention(block, x, heads=2, identity=False)
+            v = v + value_value(block, x, heads=2) if number >= vv_from else after
+            x = after
+            streams.append(v)
+        expected = functional.normalize(visual.ln_post(v) @ visual.proj, dim=-1)[:, 1:]
+    outputs = Outputs(patches=True, stages=(1, 2, 3), attention="vv", vv_from=vv_from)
+    features = encoder.encode_pixels(batch, outputs)
+    torch.testing.assert_close(features.patches, expected)
+    for number, stream in enumerate(streams, start=1):
+        torch.testing.assert_close(features.stages[number], stream[:, 1:])
+    assert torch.equal(features.pooled, encoder.encode_pixels(batch).pooled)
+
+
+def test_softmax_patches_are_the_tokens_of_the_last_block(tmp_path: Path) -> None:
+    model = openclip_model()
+    encoder = load_encoder(str(openclip_folder(tmp_path, model)), device="cpu")
+    batch = pixels(32)
+    features = encoder.encode_pixels(batch, Outputs(patches=True, attention="softmax"))
+    torch.testing.assert_close(features.patches, recomputed(encoder, model, batch, identity=False)[:, 1:])
+
+
+def test_a_block_that_is_not_there_cannot_begin_the_second_stream(tmp_path: Path) -> None:
+    encoder = load_encoder(str(openclip_folder(tmp_path, openclip_model())), device="cpu")
+    with pytest.raises(CapabilityError, match=r"has the blocks 1 to 3, not \[6\]"):
+        encoder.encode_pixels(pixels(32), Outputs(patches=True, attention="vv", vv_from=6))
+
+
+@pytest.mark.parametrize("size", [None, (48, 40)])
+def test_a_window_goes_through_the_whole_network_on_its_own(tmp_path: Path, size: tuple[int, int] | None) -> None:
+    model = openclip_model()
+    encoder = load_encoder(str(openclip_folder(tmp_path, model)), device="cpu")
+    height, width = size or (32, 32)
+    rows, columns = height // 8, width // 8
+    batch = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    features = encoder.encode_pixels(batch, Outputs(windows=(2, 3), size=size))
+    assert features.grid == (rows, columns)
+    visual = model.visual
+    with torch.no_grad():
+        tokens = visual.conv1(encoder.preprocessing.normalise(batch, torch.float32)).flatten(2).transpose(1, 2)
+        tokens = torch.cat([visual.class_embedding.expand(2, 1, -1), tokens], dim=1)
+        tokens = tokens + Positions(visual.positional_embedding, (4, 4), prefix=1)((rows, columns))
+        for side in (2, 3):
+            expected = []
+            for row in range(rows - side + 1):
+                for column in range(columns - side + 1):
+                    cells = [1 + (row + r) * columns + column + c for r in range(side) for c in range(side)]
+                    own = visual.transformer(visual.ln_pre(tokens[:, [0, *cells]]))
+                    expected.append(functional.normalize(visual.ln_post(own[:, 0]) @ visual.proj, dim=-1))
+            torch.testing.assert_close(features.windows[side], torch.stack(expected, dim=1))
+
+
+def test_a_window_of_the_whole_grid_is_the_image(tmp_path: Path) -> None:
+    encoder = load_encoder(str(openclip_folder(tmp_path, openclip_model())), device="cpu")
+    features = encoder.encode_pixels(pixels(32), Outputs(windows=(4,)))
+    torch.testing.assert_close(features.windows[4][:, 0], features.pooled)
+    with pytest.raises(CapabilityError, match=r"has a grid of 4x4 patches, too small for windows of \[5\]"):
+        encoder.encode_pixels(pixels(32), Outputs(windows=(5,)))
+
+
+def test_windows_hold_no_more_tokens_at_once_than_the_plain_pass(tmp_path: Path) -> None:
+    model = openclip_model()
+    tower = image_tower(model)
+    largest = []
+    model.visual.ln_post.register_forward_hook(lambda _, inputs, __: largest.append(inputs[0].shape[:2].numel()))
+    with torch.no_grad():
+        tower(torch.rand(3, 3, 32, 32), Outputs(windows=(1, 2, 3)))
+    assert max(largest) == 3 * 17
+    assert len(largest) > 4
+
+
+def test_another_size_is_what_open_clip_makes_of_weights_for_that_size(tmp_path: Path) -> None:
+    model = openclip_model()
+    encoder = load_encoder(str(openclip_folder(tmp_path, model)), device="cpu")
+    for height, width in ((48, 48), (16, 40), (24, 24)):
+        larger = openclip_model(VIT | {"image_size": (height, width)})
+        weights = dict(model.state_dict())
+        resize_pos_embed(weights, larger)
+        larger.load_state_dict(weights)
+        batch = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+        with torch.no_grad():
+            expected = larger.encode_image(encoder.preprocessing.normalise(batch, torch.float32), normalize=True)
+        features = encoder.encode_pixels(batch, Outputs(patches=True, size=(height, width)))
+        assert features.grid == (height // 8, width // 8)
+        torch.testing.assert_close(features.pooled, expected)
+
+
+def test_a_size_of_broken_patches_is_refused(tmp_path: Path) -> None:
+    encoder = load_encoder(str(openclip_folder(tmp_path, openclip_model())), device="cpu")
+    with pytest.raises(CapabilityError, match=r"takes sizes in multiples of 8x8 pixels, not \(40, 44\)"):
+        encoder.encode_pixels(pixels(40), Outputs(size=(40, 44)))
+
+
+def test_positions_are_resized_from_the_table_and_kept_for_few_grids() -> None:
+    table = torch.randn(17, 6, generator=torch.Generator().manual_seed(0))
+    positions, before = Positions(table, (4, 4), prefix=1), table.clone()
+    first = positions((6, 5)).clone()
+    for side in range(2, 30):
+        positions((side, side))
+    assert torch.equal(positions((6, 5)), first)
+    assert positions((4, 4)) is table
+    assert torch.equal(table, before)
+    assert torch.equal(first[0], table[0])
+    assert len(positions._resized) <= GRIDS_KEPT
 
 
 def test_a_resnet_patch_is_its_place_under_an_attention_pool_that_sees_only_itself(tmp_path: Path) -> None:
@@ -144,7 +274,7 @@ def test_an_attention_pool_has_stages_but_no_patches(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = model.encode_image(encoder.preprocessing.normalise(batch, torch.float32), normalize=True)
     torch.testing.assert_close(encoder.encode_pixels(batch, Outputs(stages=(2,))).pooled, expected)
-    with pytest.raises(CapabilityError, match=r"gives no patches; it gives stages"):
+    with pytest.raises(CapabilityError, match=r"gives no patches; it gives sizes, stages, vv, windows"):
         encoder.encode_pixels(batch, PATCHES)
 
 

@@ -100,9 +100,36 @@ def test_stages_are_the_hidden_states(family: str, prefix: int, request: pytest.
         torch.testing.assert_close(stages[number], states[number][:, prefix:], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("family", "prefix"), [("clip", 1), ("siglip", 0)])
+def test_vv_is_a_second_stream_that_reads_the_first(family: str, prefix: int, request: pytest.FixtureRequest) -> None:
+    model, folder = request.getfixturevalue(family)
+    encoder = load_encoder(str(folder), device="cpu")
+    batch, vision = pixels(24), model.vision_model
+    with torch.no_grad():
+        states = vision(encoder.preprocessing.normalise(batch, torch.float32), output_hidden_states=True).hidden_states
+        local = states[1]
+        for x, layer in zip(states[1:3], vision.encoder.layers[1:], strict=True):
+            n, t, width = x.shape
+            attention = layer.self_attn
+            value = attention.v_proj(layer.layer_norm1(x)).view(n, t, 2, width // 2).transpose(1, 2)
+            matrix = (value @ value.transpose(-1, -2) / (width // 2) ** 0.5).softmax(dim=-1)
+            local = local + attention.out_proj((matrix @ value).transpose(1, 2).reshape(n, t, width))
+    stages = encoder.encode_pixels(batch, Outputs(stages=(1, 3), attention="vv", vv_from=2)).stages
+    torch.testing.assert_close(stages[1], states[1][:, prefix:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(stages[3], local[:, prefix:], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_a_window_of_the_whole_grid_is_the_image(family: str, request: pytest.FixtureRequest) -> None:
+    encoder = load_encoder(str(request.getfixturevalue(family)[1]), device="cpu")
+    features = encoder.encode_pixels(pixels(24), Outputs(windows=(2, 3)))
+    assert features.windows[2].shape == (3, 4, encoder.dim)
+    torch.testing.assert_close(features.windows[3][:, 0], features.pooled)
+
+
 def test_siglip_pools_by_attention_and_has_no_patches(siglip: tuple[Any, Path]) -> None:
     encoder = load_encoder(str(siglip[1]), device="cpu")
-    with pytest.raises(CapabilityError, match="gives no patches; it gives stages"):
+    with pytest.raises(CapabilityError, match="gives no patches; it gives sizes, stages, vv, windows"):
         encoder.encode_pixels(pixels(24), PATCHES)
 
 

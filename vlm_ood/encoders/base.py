@@ -15,7 +15,7 @@ from torch import Tensor
 from vlm_ood.encoders.outputs import POOLED, Capability, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.encoders.text_tower import TextTower
-from vlm_ood.errors import CapabilityError
+from vlm_ood.errors import CapabilityError, VectorError
 from vlm_ood.images import Picture
 from vlm_ood.types import ImageFeatures
 
@@ -60,6 +60,7 @@ class ImageEncoder(ABC):
 
         Raises:
             CapabilityError: something that this architecture can't give.
+            VectorError: pixels of another size than is asked for.
         """
 
     def encode_images(
@@ -145,6 +146,28 @@ class ImageEncoder(ABC):
             CapabilityError: it can't; the message names what is missing and what there is.
         """
         outputs.check(self.name, self.capabilities)
+        refusal = self.refusal(outputs)
+        if refusal:
+            raise CapabilityError(f"{self.name} {refusal}")
+
+    def refusal(self, outputs: Outputs) -> str | None:
+        """What is wrong with the numbers in `outputs`, such as a block that isn't there; None when nothing is."""
+        return None
+
+    def check(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs) -> None:
+        """Check what `encode_pixels` was given.
+
+        Raises:
+            CapabilityError: something that this encoder can't give.
+            VectorError: pixels of another size than is asked for.
+        """
+        preprocessing = self.preprocessing_for(outputs)
+        expected, got = (preprocessing.height, preprocessing.width), tuple(pixels.shape[2:])
+        if got != expected:
+            raise VectorError(
+                f"pixels of {got[0]}x{got[1]}, but {self.name} was asked for {expected[0]}x{expected[1]}: prepare them "
+                "with encoder.preprocessing_for(outputs)"
+            )
 
     def _to_device(self, pixels: Tensor) -> Tensor:
         """Pinned, so that the copy overlaps the kernels of the batch before."""

@@ -12,7 +12,6 @@ from vlm_ood.encoders.image_tower import ImageTower
 from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.encoders.text_tower import TextTower, encode_prompts
-from vlm_ood.errors import CapabilityError
 from vlm_ood.types import ImageFeatures
 
 CPU_BATCH: Final = 16  # on two CPU cores ViT-B/32 ran at 9 images/s alone, 15 by four, 17 by eight, 18.5 by sixteen
@@ -58,8 +57,9 @@ class ClipEncoder(Encoder):
 
         Raises:
             CapabilityError: something that this architecture can't give, or a stage that it doesn't have.
+            VectorError: pixels of another size than is asked for.
         """
-        self.require(outputs)
+        self.check(pixels, outputs)
         with torch.no_grad():  # not inference_mode: a tuner trains against these features
             inputs = self.preprocessing.normalise(pixels.to(self.device), self.dtype)
             return self._image(inputs, outputs)
@@ -79,13 +79,6 @@ class ClipEncoder(Encoder):
         """The text tower that `encode_text` runs."""
         return self._text
 
-    def require(self, outputs: Outputs) -> None:
-        """Check that this encoder can give what is asked for, each stage too.
-
-        Raises:
-            CapabilityError: it can't; the message names what is missing and what there is.
-        """
-        super().require(outputs)
-        outside = [stage for stage in outputs.stages if stage > self._image.depth]
-        if outside:
-            raise CapabilityError(f"{self.name} has the blocks 1 to {self._image.depth}, not {outside}")
+    def refusal(self, outputs: Outputs) -> str | None:
+        """What is wrong with the numbers in `outputs`; None when nothing is."""
+        return self._image.refusal(outputs)

@@ -31,6 +31,7 @@ CROP_SHARE = 0.89  # of the shorter side, as EfficientNet-Lite was evaluated
 SOFTENING = 2.0  # divides the logits: a sharper mixture forgets the runner-up classes
 WHITENING = 0.5  # exponent: 0 leaves the label embeddings as they are, 1 makes every direction equal
 LABEL_PROMPT = "a photo of a {}."
+SMALLEST = 32  # pixels a side: what one place of the last map stands for
 JOINT_SPACE = 2  # raise it when the way from the label embeddings to the space changes: vectors on disk go by it
 
 
@@ -45,8 +46,7 @@ class EmbeddedEncoder(Encoder):
     name = "embedded"
     dim = 384
     scale = 20.0  # softmax(20 * cosine) was best calibrated on photographs of known classes
-    capabilities = frozenset({"patches", "text_gradients"})
-    grid = (9, 9)
+    capabilities = frozenset({"patches", "stages", "sizes", "text_gradients"})
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
@@ -62,21 +62,42 @@ class EmbeddedEncoder(Encoder):
         self._text = JointMiniLM(sentences, centre, whiten)
 
     def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
-        """One forward pass over a batch; a patch is one place of the last feature map, with its own mixture of labels.
+        """One forward pass over a batch.
+
+        A patch is one place of the last feature map, with its own mixture of labels. Stages 1 to 7 are the feature maps
+        of EfficientNet's groups of blocks, at 1/2, 1/4, 1/8, 1/16, 1/16, 1/32 and 1/32 of the input.
 
         Raises:
-            CapabilityError: something that this architecture can't give.
+            CapabilityError: something that this architecture can't give, or a stage that it doesn't have.
+            VectorError: pixels of another size than is asked for.
         """
-        self.require(outputs)
+        self.check(pixels, outputs)
+        tower = self._image_tower
         with torch.no_grad():
             inputs = self.preprocessing.normalise(pixels.to(self.device), self.dtype)
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-            feature_map = self._image_tower.forward_features(inputs)
-            pooled = self._mix(self._image_tower.classifier(feature_map.mean((2, 3))))
-            if not outputs.patches:
-                return ImageFeatures(pooled)
-            places = feature_map.flatten(2).transpose(1, 2)
-            return ImageFeatures(pooled, self._mix(self._image_tower.classifier(places)), self.grid)
+            feature_map = tower.bn1(tower.conv_stem(inputs.contiguous(memory_format=torch.channels_last)))
+            maps = {}
+            for number, blocks in enumerate(tower.blocks, start=1):
+                feature_map = blocks(feature_map)
+                if number in outputs.stages:
+                    maps[number] = feature_map
+            feature_map = tower.bn2(tower.conv_head(feature_map))
+            return ImageFeatures(
+                self._mix(tower.classifier(feature_map.mean((2, 3)))),
+                self._mix(tower.classifier(_places(feature_map))) if outputs.patches else None,
+                _grid(feature_map) if outputs.patches else None,
+                {number: _places(each).float() for number, each in maps.items()},
+                stage_grids={number: _grid(each) for number, each in maps.items()},
+            )
+
+    def refusal(self, outputs: Outputs) -> str | None:
+        """What is wrong with the numbers in `outputs`; None when nothing is."""
+        depth = len(self._image_tower.blocks)
+        outside = [number for number in outputs.stages if number > depth]
+        if outside:
+            return f"has the blocks 1 to {depth}, not {outside}"
+        small = outputs.size is not None and min(outputs.size) < SMALLEST
+        return f"takes sizes from {SMALLEST}x{SMALLEST} pixels, not {outputs.size}" if small else None
 
     def encode_text(
         self,
@@ -117,6 +138,15 @@ class EmbeddedEncoder(Encoder):
         sentences = encode_prompts(tower, prompts, normalise=False, batch_size=128, progress=None)
         bank_cache().put(digest, {"embeddings": sentences})
         return sentences
+
+
+def _places(feature_map: Float[Tensor, "n width h w"]) -> Float[Tensor, "n p width"]:
+    """The vectors of a feature map, row by row."""
+    return feature_map.flatten(2).transpose(1, 2)
+
+
+def _grid(feature_map: Float[Tensor, "n width h w"]) -> tuple[int, int]:
+    return feature_map.shape[2], feature_map.shape[3]
 
 
 def _load_efficientnet() -> Any:

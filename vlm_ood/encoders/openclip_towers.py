@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vlm_ood.encoders.image_tower import Block, ImageTower, VisionTransformer
 from vlm_ood.encoders.outputs import Capability, Outputs
+from vlm_ood.encoders.positions import Positions
 from vlm_ood.types import ImageFeatures
 
 
 def image_tower(model: Any) -> ImageTower:
-    """The image half: CLIP's transformers with patches and stages, its ResNets with patches, others pooled only."""
+    """The image half: CLIP's transformers give everything, its ResNets give patches, others pooled vectors only."""
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.transformer import ResidualAttentionBlock
     from open_clip.transformer import VisionTransformer as OpenClipViT
@@ -27,13 +29,21 @@ def image_tower(model: Any) -> ImageTower:
     if not all(isinstance(block, ResidualAttentionBlock) for block in blocks):
         return PooledTower(visual)
     return VisionTransformer(
-        embed=visual._embeds,
+        embed=lambda inputs: _embed(visual, inputs),
+        positions=Positions(visual.positional_embedding, visual.grid_size, prefix=1),
+        enter=visual.ln_pre,
         blocks=[ResidualBlock(block) for block in blocks],
         pool=lambda tokens: visual._pool(tokens)[0] @ visual.proj,
         project=None if visual.attn_pool is not None else lambda tokens: visual.ln_post(tokens) @ visual.proj,
-        grid=visual.grid_size,
-        prefix=1,
+        patch=visual.patch_size,
     )
+
+
+def _embed(visual: Any, inputs: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n t width"]:
+    """The class token and one token per patch; `visual._embeds` up to the positions."""
+    patches = visual.conv1(inputs).flatten(2).transpose(1, 2)  # (n, width, h, w) to (n, p, width)
+    first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    return torch.cat([first, patches], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +52,31 @@ class ResidualBlock(Block):
 
     block: Any
 
+    @property
+    def heads(self) -> int:
+        """Heads of the attention."""
+        heads: int = self.block.attn.num_heads
+        return heads
+
     def whole(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
-        """See `Block.whole`."""
+        """The block as it was trained."""
         result: Tensor = self.block(tokens)
         return result
 
-    def value(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
-        """See `Block.value`: of the joint projection of queries, keys and values only the last third is used."""
-        block, attention = self.block, self.block.attn
+    def values(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
+        """The values; torch keeps the projections of queries, keys and values as one matrix, in this order."""
+        attention = self.block.attn
         weight, bias = attention.in_proj_weight.chunk(3)[2], attention.in_proj_bias.chunk(3)[2]
-        values = functional.linear(block.ln_1(tokens), weight, bias)
-        tokens = tokens + block.ls_1(attention.out_proj(values))
-        result: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+        return functional.linear(self.block.ln_1(tokens), weight, bias)
+
+    def project(self, attended: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
+        """The output projection, with the layer scale of models that have one."""
+        result: Tensor = self.block.ls_1(self.block.attn.out_proj(attended))
+        return result
+
+    def feed_forward(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
+        """The MLP with its residual."""
+        result: Tensor = tokens + self.block.ls_2(self.block.mlp(self.block.ln_2(tokens)))
         return result
 
 
@@ -66,7 +89,6 @@ class ResNet(ImageTower):
 
     visual: Any
     capabilities: frozenset[Capability] = frozenset({"patches"})
-    depth: int = 0
 
     def __call__(self, inputs: Float[Tensor, "n 3 h w"], outputs: Outputs) -> ImageFeatures:
         """Features from one forward pass."""
@@ -87,7 +109,6 @@ class PooledTower(ImageTower):
 
     visual: nn.Module
     capabilities: frozenset[Capability] = frozenset()
-    depth: int = 0
 
     def __call__(self, inputs: Float[Tensor, "n 3 h w"], outputs: Outputs) -> ImageFeatures:
         """Features from one forward pass."""

@@ -19,6 +19,7 @@ from vlm_ood.encoders.checkpoints import fill, read_checkpoint
 from vlm_ood.encoders.clip import ClipEncoder
 from vlm_ood.encoders.hub import hub_weights
 from vlm_ood.encoders.image_tower import Block, VisionTransformer
+from vlm_ood.encoders.positions import Positions
 from vlm_ood.encoders.preprocessing import Interpolation, Preprocessing
 from vlm_ood.encoders.transformers_text import ClipText, SiglipText
 from vlm_ood.errors import CheckpointError
@@ -146,31 +147,48 @@ class EncoderLayer(Block):
 
     layer: Any
 
+    @property
+    def heads(self) -> int:
+        """Heads of the attention."""
+        heads: int = self.layer.self_attn.num_heads
+        return heads
+
     def whole(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
-        """See `Block.whole`."""
+        """The block as it was trained."""
         attended = self.layer.self_attn(self.layer.layer_norm1(tokens))[0]
-        return self._feed_forward(tokens + attended)
+        return self.feed_forward(tokens + attended)
 
-    def value(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
-        """See `Block.value`."""
-        attention = self.layer.self_attn
-        values = attention.v_proj(self.layer.layer_norm1(tokens))
-        return self._feed_forward(tokens + attention.out_proj(values))
+    def values(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
+        """The values of the attention, heads side by side."""
+        result: Tensor = self.layer.self_attn.v_proj(self.layer.layer_norm1(tokens))
+        return result
 
-    def _feed_forward(self, tokens: Tensor) -> Tensor:
+    def project(self, attended: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
+        """The output projection of the attention, up to the residual."""
+        result: Tensor = self.layer.self_attn.out_proj(attended)
+        return result
+
+    def feed_forward(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
+        """The MLP with its residual."""
         result: Tensor = tokens + self.layer.mlp(self.layer.layer_norm2(tokens))
         return result
 
 
 def _clip_image_tower(model: Any) -> VisionTransformer:
     vision, project = model.vision_model, model.visual_projection
+
+    def embed(inputs: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n t width"]:
+        first = vision.embeddings.class_embedding.expand(len(inputs), 1, -1)
+        return torch.cat([first, _patches(vision, inputs)], dim=1)
+
     return VisionTransformer(
-        embed=lambda inputs: vision.pre_layrnorm(vision.embeddings(inputs)),
+        embed=embed,
+        positions=_positions(model, prefix=1),
+        enter=vision.pre_layrnorm,
         blocks=[EncoderLayer(layer) for layer in vision.encoder.layers],
         pool=lambda tokens: project(vision.post_layernorm(tokens[:, 0])),
         project=lambda tokens: project(vision.post_layernorm(tokens)),
-        grid=_grid(model),
-        prefix=1,
+        patch=_patch(model),
     )
 
 
@@ -178,15 +196,27 @@ def _siglip_image_tower(model: Any) -> VisionTransformer:
     """No patches: SigLIP pools by attention and has no map from one token to the joint space."""
     vision = model.vision_model
     return VisionTransformer(
-        embed=vision.embeddings,
+        embed=lambda inputs: _patches(vision, inputs),
+        positions=_positions(model, prefix=0),
+        enter=lambda tokens: tokens,
         blocks=[EncoderLayer(layer) for layer in vision.encoder.layers],
         pool=lambda tokens: vision.head(vision.post_layernorm(tokens)),
         project=None,
-        grid=_grid(model),
-        prefix=0,
+        patch=_patch(model),
     )
 
 
-def _grid(model: Any) -> tuple[int, int]:
+def _patches(vision: Any, inputs: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p width"]:
+    """One token per patch, positions not yet added."""
+    patches: Tensor = vision.embeddings.patch_embedding(inputs).flatten(2).transpose(1, 2)
+    return patches
+
+
+def _positions(model: Any, prefix: int) -> Positions:
     side = model.config.vision_config.image_size // model.config.vision_config.patch_size
+    return Positions(model.vision_model.embeddings.position_embedding.weight, (side, side), prefix)
+
+
+def _patch(model: Any) -> tuple[int, int]:
+    side: int = model.config.vision_config.patch_size
     return side, side

@@ -20,7 +20,7 @@ from tests.fakes import FakeEncoder
 from vlm_ood.digests import digest_of_weights
 from vlm_ood.encoders import Encoder, load_encoder
 from vlm_ood.encoders.outputs import PATCHES, POOLED, Attention, Capability, Outputs
-from vlm_ood.errors import CapabilityError, VectorError
+from vlm_ood.errors import CapabilityError, UnknownNameError, VectorError
 from vlm_ood.types import ImageFeatures
 
 TIMM: Final = {"timm_model_name": "resnet10t", "timm_model_pretrained": False, "image_size": 64}
@@ -261,6 +261,13 @@ def _check_digests(folder: Path, weights: Path, config: Path, mean: str) -> None
     config.write_text(json.dumps(described))
     digests.append(load_encoder(str(folder), device="cpu").digest)
     assert len(set(digests)) == 3
+
+
+def test_a_precision_and_a_backend_are_known_by_name() -> None:
+    assert load_encoder("embedded", device="cpu", precision="bf16").dtype == torch.bfloat16
+    assert load_encoder("embedded", device="cpu", dtype="bf16", backend="torch").dtype == torch.bfloat16
+    with pytest.raises(UnknownNameError, match="backend 'onnx'"):
+        load_encoder("embedded", backend="onnx")
 
 
 def test_the_preprocessing_of_another_size_has_another_digest(encoder: Encoder) -> None:

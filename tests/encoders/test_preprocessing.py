@@ -92,3 +92,21 @@ def test_every_field_moves_the_digest() -> None:
     ]
     assert len({base.digest, *(other.digest for other in others)}) == 9
     assert base.digest == Preprocessing(224, 224, MEAN, STD).digest
+
+
+@pytest.mark.parametrize("size", [(2500, 260), (260, 2500), (4000, 3)])
+@pytest.mark.parametrize("resize", [None, 40])
+def test_a_strip_is_cropped_where_open_clip_crops_it(size: tuple[int, int], resize: int | None) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    preprocessing = Preprocessing(32, 32, MEAN, STD, resize=resize)
+    short = resize or 32
+    width, height = (
+        (short, int(short * size[0] / size[1])) if size[0] > size[1] else (int(short * size[1] / size[0]), short)
+    )
+    whole = np.array(picture.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    top, left = round((height - 32) / 2), round((width - 32) / 2)
+    expected = whole[top : top + 32, left : left + 32]
+    difference = np.abs(preprocessing(picture).permute(1, 2, 0).numpy() - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.02

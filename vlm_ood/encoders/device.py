@@ -1,8 +1,10 @@
 """Where and in which precision a network runs."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
+
+from vlm_ood.errors import UnknownNameError
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 
@@ -24,6 +26,8 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     "auto" is bf16 on a GPU with tensor cores for it, fp16 on an older CUDA device and fp32 elsewhere: on a CPU bf16
     was measured eight times slower than fp32.
     """
+    if precision not in get_args(Precision):
+        raise UnknownNameError("precision", precision, get_args(Precision))
     if precision != "auto":
         return _DTYPES[precision]
     if device.type != "cuda":

@@ -23,39 +23,51 @@ ENCODERS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+BACKENDS: Final = ("auto", "torch")
+
 
 def load_encoder(
-    name: str = "embedded", *, device: str | torch.device | None = None, dtype: Precision = "auto"
+    name: str = "embedded",
+    *,
+    device: str | torch.device | None = None,
+    precision: Precision = "auto",
+    backend: str = "auto",
+    dtype: Precision | None = None,
 ) -> Encoder:
     """Load an encoder by name.
 
     Args:
         name: one of the forms in `ENCODERS`.
         device: "cuda", "cuda:1", "mps", "cpu"; by default the best there is.
-        dtype: precision of the network; "auto" is bf16 or fp16 on a GPU that is fast at it, fp32 elsewhere.
+        precision: of the network: "fp32", "fp16" or "bf16"; "auto" is bf16 or fp16 on a GPU that is fast at it, fp32
+            elsewhere.
+        backend: what runs the network: "torch", which "auto" chooses.
+        dtype: the older name of `precision`.
 
     Raises:
-        UnknownNameError: no such encoder, architecture or tag.
+        UnknownNameError: no such encoder, architecture, tag, precision or backend.
         CheckpointError: weights that don't fit.
         HubError: a hub that can't be reached.
     """
+    if backend not in BACKENDS:
+        raise UnknownNameError("backend", backend, BACKENDS)
     where = choose_device(device)
-    precision = choose_dtype(dtype, where)
+    in_precision = choose_dtype(dtype or precision, where)
     if name == "embedded":
         from vlm_ood.encoders.embedded import EmbeddedEncoder
 
-        return EmbeddedEncoder(where, precision)
+        return EmbeddedEncoder(where, in_precision)
     if name.startswith(("/", "./", "../", "~")):
         name = str(_existing_folder(name))
     if name.startswith("hf:") or _holds_transformers(Path(name)):
         from vlm_ood.encoders.transformers_clip import load_transformers
 
-        return load_transformers(name, where, precision)
+        return load_transformers(name, where, in_precision)
     from vlm_ood.encoders.openclip import load_openclip
 
     if not _names_openclip(name):
         raise UnknownNameError("encoder", name, ENCODERS)
-    return load_openclip(name, where, precision)
+    return load_openclip(name, where, in_precision)
 
 
 def _existing_folder(name: str) -> Path:

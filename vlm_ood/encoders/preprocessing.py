@@ -6,7 +6,8 @@ in a queue at a quarter of the size; scaling and normalising happen on the devic
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from math import ceil, floor
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,10 @@ _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+MOST_RESIZED = 16
+"""A strip that would be resized to more than so many times the input is resized only where the crop sees it: whole,
+1x8000 would take 1.2 GB."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +101,16 @@ class Preprocessing:
         return image.resize((self.width, self.height), _RESAMPLING[self.interpolation])
 
     def _resize_and_crop(self, image: Image.Image) -> Image.Image:
-        image = _trim(image)
         width, height = self._covering(image)
         left, top = round((width - self.width) / 2), round((height - self.height) / 2)
-        resized = image.resize((width, height), _RESAMPLING[self.interpolation])
-        return resized.crop((left, top, left + self.width, top + self.height))
+        resampling = _RESAMPLING[self.interpolation]
+        if width * height > MOST_RESIZED * self.width * self.height:
+            across = _seen(image.width, width, left, self.width)
+            down = _seen(image.height, height, top, self.height)
+            part = image.crop((across.first, down.first, across.last, down.last))
+            box = (across.start, down.start, across.end, down.end)
+            return part.resize((self.width, self.height), resampling, box=box)
+        return image.resize((width, height), resampling).crop((left, top, left + self.width, top + self.height))
 
     def _covering(self, image: Image.Image) -> tuple[int, int]:
         """Width and height before the crop, rounded as torchvision and open_clip do it."""
@@ -121,11 +131,19 @@ class Preprocessing:
         return canvas
 
 
-def _trim(image: Image.Image, max_aspect: int = 8) -> Image.Image:
-    """Cut the far ends off a strip: the centre crop never sees them, and 1x8000 would need 1.2 GB once resized."""
-    short = min(image.size)
-    width, height = min(image.width, max_aspect * short), min(image.height, max_aspect * short)
-    if (width, height) == image.size:
-        return image
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+class _Span(NamedTuple):
+    """What a crop sees along one axis: pixels `first` to `last` of the picture, and the crop's ends from `first`."""
+
+    first: int
+    last: int
+    start: float
+    end: float
+
+
+def _seen(length: int, resized: int, offset: int, cropped: int) -> _Span:
+    """What `cropped` pixels at `offset` of `resized` ones are made from, with what the filter reaches beyond."""
+    scale = length / resized  # pixels of the picture per pixel after resizing
+    reach = ceil(3 * max(1.0, scale)) + 1  # Lanczos, the widest, reaches 3 pixels of the coarser of the two
+    start, end = offset * scale, (offset + cropped) * scale
+    first, last = max(0, floor(start) - reach), min(length, ceil(end) + reach)
+    return _Span(first, last, start - first, end - first)

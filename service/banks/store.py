@@ -11,7 +11,7 @@ from service.banks.rows import BankRow, bank_banks, detector_banks
 from service.errors import ConflictError, NotFoundError
 from service.storage.blobs import Blobs
 from service.storage.database import Database
-from service.storage.tenants import owned, page
+from service.storage.tenants import locked, owned, page
 
 NAMED = 5  # users of a bank in an error
 
@@ -136,7 +136,7 @@ class BankStore:
         """
 
         def work(session: Session) -> None:
-            row = owned(session, BankRow, tenant, bank_id, "bank")
+            row = locked(session, BankRow, tenant, bank_id, "bank")
             _check_unused(session, row)
             if row.blob:
                 self.blobs.release(session, row.blob)

@@ -1,4 +1,4 @@
-"""Calibrations of stored detectors: made from uploads, kept as files, checked when they are used."""
+"""Calibrations of stored detectors: made from uploaded images, stored, and checked against the detector when used."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ class Calibrator:
     """Makes and reads calibrations.
 
     Args:
-        store: where they are kept.
+        store: where they are stored.
         scorer: encodes the images.
         threads: where thresholds are computed.
     """
@@ -36,12 +36,12 @@ class Calibrator:
     async def make(
         self, row: DetectorRow, prepared: Prepared, uploads: Sequence[Upload], options: CalibrationOptions
     ) -> tuple[Calibration, Encoded]:
-        """A new calibration of the detector, stored in the place of the old one; and the images it was made of.
+        """A new calibration of the detector, stored in place of the one before; and the images it was made of.
 
         Raises:
             ImageError: no image could be used.
-            TaskError: to be added to a calibration of other weights.
-            StorageError: no room; the old one still is.
+            TaskError: to be appended to a calibration of other weights, or too few images for the rule.
+            NotFoundError, ConflictError, StorageError: see `CalibrationStore.replace`.
         """
         encoded = await self.scorer.encode(uploads, prepared, Timings())
         if not encoded.found:
@@ -60,7 +60,7 @@ class Calibrator:
         """The calibration of the detector, if it has one.
 
         Raises:
-            StorageError: its file is gone or damaged.
+            StorageError: its file is missing or damaged.
         """
         return None if row.calibration is None else Calibration.from_bytes(await self.store.read(row.calibration))
 

@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 
 from service.calibration.rows import CalibrationRow
 from service.detectors.rows import DetectorRow
-from service.detectors.store import locked
 from service.errors import ConflictError, NotFoundError
 from service.storage.blobs import Blobs
 from service.storage.database import Database
+from service.storage.tenants import locked
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CalibrationStore:
         await self.blobs.sweep()
 
     def _replace(self, session: Session, detector: DetectorRow, blob: str, new: NewCalibration) -> None:
-        row = locked(session, detector.tenant, detector.id)
+        row = locked(session, DetectorRow, detector.tenant, detector.id, "detector")
         before, current = _blob_of(detector), _blob_of(row)
         if before != current:
             if current is not None and not new.appended and self.blobs.content(current) == new.content:
@@ -85,7 +85,7 @@ class CalibrationStore:
         """
 
         def work(session: Session) -> None:
-            row = locked(session, detector.tenant, detector.id)
+            row = locked(session, DetectorRow, detector.tenant, detector.id, "detector")
             if row.calibration is None:
                 raise NotFoundError(f"detector {detector.id} has no calibration")
             self.blobs.release(session, row.calibration.blob)

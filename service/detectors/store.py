@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,7 +15,7 @@ from service.detectors.rows import DetectorRow
 from service.errors import ConflictError
 from service.storage.blobs import Blobs
 from service.storage.database import Database
-from service.storage.tenants import owned, page
+from service.storage.tenants import locked, owned, page
 from vlm_ood.digests import digest_of
 from vlm_ood.tasks import DetectorSpec
 
@@ -38,7 +38,7 @@ class DetectorStore:
         """The row of this content, and whether it is new.
 
         Raises:
-            ConflictError: the tenant has as many as it may have.
+            ConflictError: the tenant has as many detectors as it may have.
             NotFoundError: a bank of the spec was deleted meanwhile.
         """
         try:
@@ -82,9 +82,8 @@ class DetectorStore:
         """The newest detectors, or those that follow `after`, and what to ask for next.
 
         Raises:
-            NotFoundError: nothing of the tenant's is called `after`.
+            NotFoundError: the tenant has no detector `after`.
         """
-
         return await self.database.run(lambda session: page(session, DetectorRow, tenant, limit, after, "detector"))
 
     async def calibrated_sibling(self, row: DetectorRow) -> str | None:
@@ -106,7 +105,7 @@ class DetectorStore:
         """
 
         def work(session: Session) -> None:
-            row = locked(session, tenant, detector_id)
+            row = locked(session, DetectorRow, tenant, detector_id, "detector")
             if row.calibration is not None:
                 self.blobs.release(session, row.calibration.blob)
             session.delete(row)
@@ -116,16 +115,5 @@ class DetectorStore:
 
 
 def id_of(tenant: str, spec: DetectorSpec) -> str:
-    """What a tenant's detector of this content is called."""
+    """The id of a tenant's detector of this content; those of older databases were computed in another way."""
     return f"det_{digest_of(tenant, spec.digest)[:24]}"
-
-
-def locked(session: Session, tenant: str, detector_id: str) -> DetectorRow:
-    """What `owned` gives, and no other transaction changes it or its calibration before this one ends.
-
-    To be called first in a transaction. An update that changes nothing locks the row on PostgreSQL and makes this
-    transaction the only writer on SQLite, so that what is read after it is still true when this one commits.
-    """
-    this = update(DetectorRow).where(DetectorRow.id == detector_id).values(tenant=DetectorRow.tenant)
-    session.execute(this.execution_options(synchronize_session=False))
-    return owned(session, DetectorRow, tenant, detector_id, "detector")

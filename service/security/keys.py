@@ -1,4 +1,4 @@
-"""API keys: shown once, kept as a digest, revoked at once."""
+"""API keys: a token is shown once and stored as a digest; a revoked key stops working with the next request."""
 
 import hashlib
 import hmac
@@ -19,28 +19,32 @@ from vlm_ood.errors import InputError, UnknownNameError
 PREFIX: Final = "vo"
 ACCESS: Final = ("score", "manage", "metrics")
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NOBODY: Final = "0" * 64
+_NO_DIGEST: Final = "0" * 64  # compared with where there is no such key, so that both cases take the same time
 
 
 def digest_of_token(token: str) -> str:
-    """A token has 256 random bits, so one SHA-256 is enough."""
+    """What is stored of a token: one SHA-256 is enough, since a token has 256 random bits."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class KeyStore:
-    """The keys in the database."""
+    """Makes, lists, revokes and finds keys.
+
+    Args:
+        database: where they are stored.
+    """
 
     database: Database
 
     def create(
         self, tenant: str, access: Iterable[str], *, label: str = "", images_per_minute: int | None = None
     ) -> tuple[ApiKey, str]:
-        """A new key and its token, which is stored nowhere.
+        """A new key and its token, which is not stored.
 
         Raises:
-            InputError: a tenant or a rate that can't be.
-            UnknownNameError: access that doesn't exist.
+            InputError: a tenant name or a rate that can't be used.
+            UnknownNameError: a kind of access that doesn't exist.
         """
         wanted = sorted(set(access))
         for part in wanted:
@@ -93,5 +97,5 @@ class KeyStore:
         parts = token.split("_", 2)
         key_id = parts[1] if len(parts) == 3 and parts[0] == PREFIX and len(parts[1]) == 12 else ""
         key = await self.database.run(lambda session: session.get(ApiKey, key_id)) if key_id.isalnum() else None
-        same = hmac.compare_digest(key.digest if key else _NOBODY, digest_of_token(token))
+        same = hmac.compare_digest(key.digest if key else _NO_DIGEST, digest_of_token(token))
         return key if key is not None and same and key.revoked_at is None else None

@@ -9,7 +9,7 @@ from service.storage.base import Base
 
 
 class ApiKey(Base):
-    """A key; its token is not here."""
+    """A key of a tenant, with the digest of its token."""
 
     __tablename__ = "api_keys"
 

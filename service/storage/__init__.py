@@ -1,1 +1,1 @@
-"""What survives a restart: keys, detectors and calibrations in SQL, vectors and scores in files."""
+"""What survives a restart: rows in a database, and blobs of vectors and scores in files."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, select
 
+from service.banks.rows import BankRow
+from service.banks.store import BankStore
 from service.calibration.store import CalibrationStore, NewCalibration
 from service.detectors.rows import DetectorRow
 from service.detectors.store import DetectorStore
@@ -43,6 +46,7 @@ class Stored:
         self.blobs = Blobs(self.database, self.folder, self.grace_s)
         self.detectors = DetectorStore(self.database, self.blobs, max_detectors=10)
         self.calibrations = CalibrationStore(self.database, self.blobs)
+        self.banks = BankStore(self.database, self.blobs, max_banks=10, max_bytes=1000)
 
     def restarted(self) -> "Stored":
         """Another process, after this one died; nothing has a grace time any more."""
@@ -130,6 +134,34 @@ async def test_detectors_deleted_and_calibrated_at_once_leave_nothing(stored: St
     await again.blobs.sweep()
     assert (again.files(), again.listed()) == ([], 0)
     again.database.close()
+
+
+def bank(content: bytes) -> BankRow:
+    return BankRow(
+        id=f"bank_{content.decode()}",
+        tenant="a",
+        kind="text",
+        label="",
+        digest=content.hex(),
+        rows=1,
+        dim=1,
+        encoder="embedded",
+        encoder_digest="",
+        created_at=datetime.now(UTC),
+    )
+
+
+async def test_equal_banks_stored_and_deleted_at_once_leave_one_file_or_none(stored: Stored) -> None:
+    made = await asyncio.gather(*(stored.banks.create(bank(b"same"), b"same") for _ in range(4)))
+    assert sorted(new for _, new in made) == [False, False, False, True]
+    row, _ = made[0]
+    assert await stored.banks.read(row) == b"same"
+    await replace(stored.blobs, grace_s=0).sweep()
+    assert stored.files() == [b"same"]
+    deleted = await asyncio.gather(*(stored.banks.delete("a", row.id) for _ in range(4)), return_exceptions=True)
+    assert [type(answer) for answer in deleted if answer] == [NotFoundError] * 3
+    await replace(stored.blobs, grace_s=0).sweep()
+    assert (stored.files(), stored.listed()) == ([], 0)
 
 
 class Crash(BaseException):

@@ -5,11 +5,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from tests.fakes import FakeEncoder
 from tests.service.conftest import Start, services_of
 from tests.service.fakes import FakeEngine, files, in_base64, png
+from tests.service.storage import old
+from vlm_ood.calibration import Calibration
 
 SPEC: dict[str, object] = {"classes": ["red thing", "blue thing"], "method": "mcm"}
 REDS = ["#ff0000", "#ee0000", "#dd0000", "#ff1111", "#ee1111", "#dd1111", "#0000ff", "#0000ee", "#1111ff", "#1111dd"]
@@ -242,3 +246,18 @@ def test_nothing_outlives_a_detector_in_the_database(client: TestClient) -> None
     from service.calibration.rows import CalibrationRow
 
     assert services_of(client).database.now(lambda session: session.query(CalibrationRow).count()) == 0
+
+
+def test_a_server_decides_with_the_calibrations_of_an_old_data_folder(start: Start, tmp_path: Path) -> None:
+    old.make(f"sqlite:///{tmp_path / 'vlm-ood.sqlite3'}")
+    scores = np.linspace(-0.9, -0.6, 40)
+    Calibration(scores).save(tmp_path / "calibrations" / str(old.CALIBRATION["artefact"]))
+    client = start(encoders=("embedded",))
+    services_of(client).engine.encoders["embedded"] = FakeEncoder(name="embedded")
+    key = services_of(client).keys.create("acme", ["score", "manage"])[1]
+    header = {"Authorization": f"Bearer {key}"}
+    listed = client.get("/v1/detectors", headers=header).json()["detectors"]
+    assert {detector["id"] for detector in listed} == old.SPECS.keys()
+    answer = client.post(f"/v1/detectors/{old.CALIBRATED}/score", files=files(png()), headers=header)
+    assert answer.json()["results"][0]["decision"] in {"in", "out"}
+    assert answer.json()["results"][0]["threshold"] == Calibration(scores).threshold

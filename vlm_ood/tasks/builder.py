@@ -93,10 +93,11 @@ class Builder:
 
     def mining(self, spec: MinedBank, classes: TextBank | None = None) -> Mining:
         """A mined bank with all that there is to report about it; arguments and errors as in `bank`."""
+        plan = spec.plan  # a word list that can't be used is refused before any name is encoded
         compared = classes if spec.classes is None else self.bank(spec.classes)
         if compared is None:
             raise ClassNamesError("words are mined against classes: give class names or a bank of them")
-        return self.mine(self._encoder(), compared, spec.plan, progress=self.progress)
+        return self.mine(self._encoder(), compared, plan, progress=self.progress)
 
     def _negated(self, spec: NoTowerBank, encoder: TextEncoder, classes: TextBank | None) -> TextBank:
         from vlm_ood.clipn import load_no_tower, no_bank  # a trainer comes with it, which scoring does not need

@@ -15,13 +15,12 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from service.engine import Engine
-from service.http import openapi
 from service.http.departures import DepartureMiddleware
-from service.http.request_id import request_id_of
 from service.observability.requests import RequestMiddleware
 from service.observability.tracing import trace
 from service.problems import INVALID, Kind, printable, problem_response, response_to
-from service.routes import banks, calibration, catalogue, detectors, docs, health, methods, score
+from service.request_id import request_id_of
+from service.routes import banks, calibration, catalogue, detectors, docs, health, methods, openapi, score
 from service.security.access import AccessMiddleware
 from service.security.bodies import BodyLimits, BodyMiddleware
 from service.security.browser import BrowserMiddleware

@@ -19,6 +19,7 @@ from service.detectors.prepared import PreparedDetectors, prepared_detectors
 from service.detectors.store import DetectorStore
 from service.engine import Engine, LocalEngine
 from service.http.readiness import Readiness
+from service.images.encoding import UploadEncoder
 from service.observability.metrics import HttpMetrics
 from service.scoring.scorer import Scorer
 from service.security.fetching import Fetcher
@@ -63,8 +64,8 @@ class Services:
         await self.prepared.close()
         await self.banks.close()
         await self.engine.stop()
-        if self.scorer.fetcher is not None:
-            await self.scorer.fetcher.close()
+        if self.scorer.images.fetcher is not None:
+            await self.scorer.images.fetcher.close()
         for pool in self.pools:
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         await asyncio.to_thread(self.database.close)
@@ -99,7 +100,8 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         wait_s=settings.prepare_wait_s,
     )
     make = Maker(workshop, banks).make
-    scorer = Scorer(engine, judging, _fetcher(settings), metrics, settings.max_images)
+    images = UploadEncoder(engine, _fetcher(settings), settings.max_images)
+    scorer = Scorer(images, judging, metrics)
     return Services(
         settings=settings,
         engine=engine,
@@ -111,7 +113,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         blobs=blobs,
         detectors=DetectorStore(database, blobs, settings.max_detectors),
         banks=banks,
-        creator=BankCreator(settings, engine, banks, scorer, building),
+        creator=BankCreator(settings, engine, banks, images, building),
         prepared=prepared_detectors(make, max_bytes=settings.detector_cache_bytes, wait_s=settings.prepare_wait_s),
         scorer=scorer,
         calibrator=Calibrator(CalibrationStore(database, blobs), scorer, judging),

@@ -18,7 +18,7 @@ from service.banks.uploads import uploaded_bank
 from service.engine import EncoderInfo, Engine, Timings
 from service.errors import BodyTooLargeError, PreparingError
 from service.http.body import Upload
-from service.scoring.scorer import Encoded, Scorer
+from service.images.encoding import Encoded, UploadEncoder
 from service.settings import Settings
 from service.threads import in_thread
 from vlm_ood.digests import digest_of
@@ -51,14 +51,14 @@ class BankCreator:
         settings: with the limits.
         engine: describes encoders.
         made: banks of names.
-        scorer: encodes images.
+        images: encodes uploads.
         threads: where files are parsed and packed.
     """
 
     settings: Settings
     engine: Engine
     made: MadeBanks
-    scorer: Scorer
+    images: UploadEncoder
     threads: ThreadPoolExecutor
 
     async def upload(self, tenant: str, options: BankOptions, content: bytes) -> Created:
@@ -91,8 +91,8 @@ class BankCreator:
         labels = _checked_labels(options.labels, len(uploads))
         encoder = await self._encoder(options)
         await self.made.store.check_room(tenant)
-        uploads = await self.scorer.fetched(uploads)
-        encoded = await self.scorer.encode_pooled(uploads, encoder.name, Timings())
+        uploads = await self.images.fetched(uploads)
+        encoded = await self.images.encode(uploads, encoder.name, Timings())
         _check_found(labels, encoded)
         images = await in_thread(self.threads, lambda: _labelled(labels, encoded))
         digest = await in_thread(self.threads, lambda: _digest(encoder, labels, uploads, encoded))

@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import BeforeValidator, Discriminator, Field, RootModel, Tag
 
 from service.http.records import Answered, Asked, Identifier, Name, Templates
-from service.scoring.answers import ImageAnswer
+from service.images.answers import ImageAnswer
 
 BankKind = Literal["text", "support"]
 State = Literal["cold", "preparing", "ready", "failed"]

@@ -5,8 +5,8 @@ from typing import Any
 from service.banks.made import Content
 from service.banks.records import BankKind, BankSummary, BankView, PreviewRow, State
 from service.banks.rows import BankRow
-from service.calibration.views import utc
-from service.scoring.answers import ImageAnswer
+from service.images.answers import ImageAnswer
+from service.storage.base import utc
 from vlm_ood.types import TextBank
 
 

@@ -13,7 +13,8 @@ from service.detectors.maker import Prepared
 from service.detectors.rows import DetectorRow
 from service.engine import Timings
 from service.http.body import Upload
-from service.scoring.scorer import Encoded, Scorer
+from service.images.encoding import Encoded
+from service.scoring.scorer import Scorer
 from service.threads import in_thread
 from vlm_ood.calibration import Calibration
 from vlm_ood.errors import ImageError

@@ -1,22 +1,13 @@
 """The wire records of calibrations."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 from pydantic import Field
 
+from service.detectors.records import CalibrationView
 from service.http.records import Answered, Asked, Images
-from service.scoring.answers import ImageAnswer
-
-
-class CalibrationView(Answered):
-    """The threshold of a detector, and how many images it rests on."""
-
-    keep: float
-    threshold: float
-    images: int
-    created_at: datetime
+from service.images.answers import ImageAnswer
 
 
 class CalibrationOptions(Asked):

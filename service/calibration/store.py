@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
-from service.calibration.rows import CalibrationRow
-from service.detectors.rows import DetectorRow
+from service.detectors.rows import CalibrationRow, DetectorRow
 from service.errors import ConflictError, NotFoundError
 from service.storage.blobs import Blobs
 from service.storage.database import Database

@@ -7,7 +7,6 @@ from annotated_types import Gt, Le
 from pydantic import Field, Tag
 
 from service.banks.records import BankReference, Classes, State, or_bank
-from service.calibration.records import CalibrationView
 from service.http.records import Answered, Asked, Identifier, Name, Templates
 
 
@@ -46,6 +45,15 @@ class DetectorOptions(Asked):
     support: Annotated[BankReference | None, Field(description="Labelled images, for methods that need support.")] = (
         None
     )
+
+
+class CalibrationView(Answered):
+    """The threshold of a detector, and how many images it rests on."""
+
+    keep: float
+    threshold: float
+    images: int
+    created_at: datetime
 
 
 class DetectorSummary(Answered):

@@ -1,13 +1,27 @@
-"""The table of detectors."""
+"""The tables of detectors and of their calibrations."""
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, String
+from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from service.banks.rows import BankRow, detector_banks
-from service.calibration.rows import CalibrationRow
+from service.storage.base import Base
 from service.storage.tenants import Owned
+
+
+class CalibrationRow(Base):
+    """The calibration of a detector; its scores are a blob."""
+
+    __tablename__ = "calibrations"
+
+    detector_id: Mapped[str] = mapped_column(ForeignKey("detectors.id", ondelete="CASCADE"), primary_key=True)
+    blob: Mapped[str] = mapped_column(String(100))
+    keep: Mapped[float]
+    threshold: Mapped[float]
+    images: Mapped[int]
+    created_at: Mapped[datetime]
 
 
 class DetectorRow(Owned):

@@ -10,8 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.banks.made import stored_parts
 from service.banks.rows import BankRow
-from service.calibration.rows import CalibrationRow
-from service.detectors.rows import DetectorRow
+from service.detectors.rows import CalibrationRow, DetectorRow
 from service.errors import ConflictError
 from service.storage.blobs import Blobs
 from service.storage.database import Database

@@ -1,9 +1,9 @@
 """From rows to what is told about them."""
 
 from service.banks.records import BankReference, State
-from service.calibration.views import calibration_view_of, utc
-from service.detectors.records import DetectorSummary, DetectorView, Negatives
-from service.detectors.rows import DetectorRow
+from service.detectors.records import CalibrationView, DetectorSummary, DetectorView, Negatives
+from service.detectors.rows import CalibrationRow, DetectorRow
+from service.storage.base import utc
 from vlm_ood.tasks import BankSpec, DetectorSpec, MinedBank, StoredBank, StoredSupport, TaskSpec, TemplateBank
 
 
@@ -18,6 +18,13 @@ def summary_of(row: DetectorRow) -> DetectorSummary:
         calibrated=row.calibration is not None,
         created_at=utc(row.created_at),
     )
+
+
+def calibration_view_of(row: CalibrationRow | None) -> CalibrationView | None:
+    """The record of a calibration; None where there is none."""
+    if row is None:
+        return None
+    return CalibrationView(keep=row.keep, threshold=row.threshold, images=row.images, created_at=utc(row.created_at))
 
 
 def view_of(row: DetectorRow, state: State, error: str | None, calibrated_sibling: str | None) -> DetectorView:

@@ -7,9 +7,9 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.request_id import request_id_of
 from service.observability.metrics import HttpMetrics
 from service.problems import INTERNAL, problem_response
+from service.request_id import request_id_of
 
 log = structlog.get_logger("vlm_ood.http")
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 from fastapi import APIRouter, Depends, Query, Response, Security
 
+from service.banks.body import BankFile
 from service.banks.creator import Created
 from service.banks.made import Content, check_weights
 from service.banks.preview import preview
@@ -12,12 +13,10 @@ from service.banks.records import BankPage, BankView, PreviewRow
 from service.banks.rows import BankRow
 from service.banks.spec import referred
 from service.banks.views import summary_of, view_of
-from service.http.bank_body import BankFile
 from service.http.body import Body
-from service.http.deps import Caller, TheBank, TheBankRequest, TheServices, one_charge, the_caller
-from service.http.openapi import bank_bodies, problems
-from service.scoring.answers import ImageAnswer
-from service.scoring.scorer import failure
+from service.images.answers import ImageAnswer, failure
+from service.routes.deps import Caller, TheBank, TheBankRequest, TheServices, one_charge, the_caller
+from service.routes.openapi import bank_bodies, problems
 from service.services import Services
 from vlm_ood.types import TextBank
 

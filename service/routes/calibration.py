@@ -5,12 +5,12 @@ from typing import Any
 from fastapi import APIRouter, Depends, Security
 
 from service.calibration.records import CalibrationAnswer, CalibrationDetails, CalibrationJson, CalibrationOptions
-from service.calibration.views import calibration_view_of
+from service.detectors.views import calibration_view_of
 from service.errors import NotFoundError
 from service.http.body import Upload
-from service.http.deps import TheCalibrationRequest, TheDetector, TheServices, one_charge, the_caller
-from service.http.openapi import problems, two_bodies
-from service.scoring.scorer import failure
+from service.images.answers import failure
+from service.routes.deps import TheCalibrationRequest, TheDetector, TheServices, one_charge, the_caller
+from service.routes.openapi import problems, two_bodies
 from vlm_ood.calibration import Calibration, check_rule
 from vlm_ood.errors import VlmOodError
 from vlm_ood.tasks import DetectorSpec

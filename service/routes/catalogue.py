@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Security
 
 from service.catalogue.records import Encoders, EncoderView, Lexicons, LexiconView, TemplateSets, TemplatesView
 from service.engine import EncoderInfo, Engine
-from service.http.deps import TheServices, one_charge, the_caller
-from service.http.openapi import problems
+from service.routes.deps import TheServices, one_charge, the_caller
+from service.routes.openapi import problems
 from vlm_ood.lexicons import LEXICONS, lexicon_named
 from vlm_ood.text.templates import template_sets, templates_named
 

@@ -11,11 +11,10 @@ from service.detectors.spec import checked_spec
 from service.detectors.views import summary_of, view_of
 from service.engine import Timings
 from service.errors import PreparingError
-from service.http.deps import Caller, TheDetector, TheDetectorScoreRequest, TheServices, one_charge, the_caller
-from service.http.openapi import problems, two_bodies
 from service.observability.server_timing import server_timing
-from service.scoring.answers import ScoreAnswer
-from service.scoring.records import AnswerOptions, DetectorScoreJson
+from service.routes.deps import Caller, TheDetector, TheDetectorScoreRequest, TheServices, one_charge, the_caller
+from service.routes.openapi import problems, two_bodies
+from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreAnswer
 from service.services import Services
 from vlm_ood.tasks import DetectorSpec
 

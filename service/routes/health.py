@@ -5,9 +5,9 @@ from typing import Literal
 from fastapi import APIRouter, Response, Security
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.http.deps import TheServices, the_caller
-from service.http.openapi import problems
 from service.http.records import Answered
+from service.routes.deps import TheServices, the_caller
+from service.routes.openapi import problems
 
 router = APIRouter(tags=["health"])
 

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Depends, Path, Security
 
 from service.catalogue.records import Methods, MethodView
 from service.errors import NotFoundError
-from service.http.deps import one_charge, the_caller
-from service.http.openapi import problems
+from service.routes.deps import one_charge, the_caller
+from service.routes.openapi import problems
 from vlm_ood.detectors import describe, detector_names
 from vlm_ood.errors import UnknownNameError
 

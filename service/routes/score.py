@@ -6,11 +6,10 @@ from fastapi import APIRouter, Response, Security
 
 from service.detectors.spec import checked_spec
 from service.engine import Timings
-from service.http.deps import Caller, TheScoreRequest, TheServices, the_caller
-from service.http.openapi import problems, two_bodies
 from service.observability.server_timing import server_timing
-from service.scoring.answers import ScoreAnswer
-from service.scoring.records import ScoreJson, ScoreOptions
+from service.routes.deps import Caller, TheScoreRequest, TheServices, the_caller
+from service.routes.openapi import problems, two_bodies
+from service.scoring.records import ScoreAnswer, ScoreJson, ScoreOptions
 
 router = APIRouter(prefix="/v1", tags=["score"], dependencies=[Security(the_caller, scopes=["score"])])
 

@@ -6,7 +6,8 @@ from annotated_types import Ge, Le
 from pydantic import Field
 
 from service.detectors.records import DetectorOptions
-from service.http.records import Asked, Images
+from service.http.records import Answered, Asked, Images
+from service.images.answers import ImageAnswer
 
 
 class AnswerOptions(Asked):
@@ -28,3 +29,12 @@ class ScoreJson(Images, ScoreOptions):
 
 class DetectorScoreJson(Images, AnswerOptions):
     """Images in base64 for a detector that exists."""
+
+
+class ScoreAnswer(Answered):
+    """One answer per image, in the order they were sent."""
+
+    method: str
+    encoder: str
+    detector: Annotated[str | None, Field(description="Its id; null when it was given with the images.")]
+    results: list[ImageAnswer]

@@ -1,105 +1,43 @@
 """From uploads to answers: one encode for all, one answer each, and a broken image breaks nothing else."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Final
 
 import numpy as np
 import torch
 
 from service.detectors.maker import Prepared
-from service.engine import EncodedImage, Engine, Head, Timings
+from service.engine import Timings
 from service.http.body import Upload
+from service.images.answers import ImageAnswer, NearestView, failure
+from service.images.encoding import Encoded, UploadEncoder
 from service.observability.metrics import HttpMetrics
 from service.problems import kind_of
-from service.scoring.answers import ImageAnswer, ItemError, NearestView
 from service.scoring.records import AnswerOptions
-from service.security.fetching import Fetcher
 from service.threads import in_thread
 from vlm_ood.calibration import Calibration, is_above, tolerance_of
-from vlm_ood.detectors import Evidence, FittedDetector
-from vlm_ood.errors import VlmOodError
 from vlm_ood.results import ImageResult, by_threshold, judge_evidence
-from vlm_ood.types import ImageFeatures
-
-FETCHES_AT_ONCE: Final = 8
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Uploads after the network.
-
-    Args:
-        found: {row: what was found in it}, in order.
-        errors: {row: why nothing was}.
-    """
-
-    found: dict[int, EncodedImage]
-    errors: dict[int, VlmOodError]
-
-    def features(self) -> ImageFeatures:
-        """Pooled, of all that have some, as one; for a thread, since the event loop does no arithmetic."""
-        return ImageFeatures.concatenate([image.features for image in self.found.values()])
-
-    def evidence(self, fitted: FittedDetector[Any], top: int) -> Evidence:
-        """What the detector says about them, as it was found in the worker, or else from the pooled features here.
-
-        Args:
-            fitted: the detector they were encoded for.
-            top: how many negatives to name at least, where there are so many.
-        """
-        found = [image.answer for image in self.found.values() if isinstance(image.answer, Evidence)]
-        return Evidence.concatenate(found) if found else fitted.examine(self.features(), top)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Encodes and judges.
+    """Encodes images and judges them.
 
     Args:
-        engine: encodes images.
+        images: encodes uploads.
         threads: where images are judged.
-        fetcher: for URLs; None when they are not fetched.
         metrics: where images are counted.
-        chunk: images that go into the engine's queue at once.
     """
 
-    engine: Engine
+    images: UploadEncoder
     threads: ThreadPoolExecutor
-    fetcher: Fetcher | None
     metrics: HttpMetrics
-    chunk: int
 
     async def encode(self, uploads: Sequence[Upload], prepared: Prepared, timings: Timings) -> Encoded:
-        """The uploads that are pictures, with what the detector reads of them."""
-        return await self._encode(uploads, prepared.encoder.name, prepared.head, timings)
-
-    async def encode_pooled(self, uploads: Sequence[Upload], encoder: str, timings: Timings) -> Encoded:
-        """The uploads that are pictures, with pooled features alone."""
-        return await self._encode(uploads, encoder, None, timings)
-
-    async def _encode(self, uploads: Sequence[Upload], encoder: str, head: Head | None, timings: Timings) -> Encoded:
-        uploads = await self.fetched(uploads)
-        contents = {row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, bytes)}
-        errors: dict[int, VlmOodError] = {
-            row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, VlmOodError)
-        }
-        found: dict[int, EncodedImage] = {}
-        rows = list(contents)
-        for start in range(0, len(rows), self.chunk):
-            part = rows[start : start + self.chunk]
-            encoded = await self.engine.encode_images(
-                encoder, [contents[row] for row in part], head=head, timings=timings
-            )
-            for row, result in zip(part, encoded, strict=True):
-                if isinstance(result, VlmOodError):
-                    errors[row] = result
-                else:
-                    found[row] = result
-        return Encoded(found, errors)
+        """The uploads that are images, with what the detector reads of them."""
+        return await self.images.encode(uploads, prepared.encoder.name, timings, prepared.head)
 
     async def score(
         self,
@@ -125,21 +63,6 @@ class Scorer:
         self.metrics.judge_seconds.observe(seconds)
         for error in encoded.errors.values():
             self.metrics.images.labels(kind_of(error).slug).inc()
-
-    async def fetched(self, uploads: Sequence[Upload]) -> list[Upload]:
-        """The uploads with bytes, or an error, in place of each URL."""
-        gate = asyncio.Semaphore(FETCHES_AT_ONCE)
-
-        async def fetch(upload: Upload) -> Upload:
-            async with gate:
-                return await upload.fetched(self.fetcher)
-
-        return list(await asyncio.gather(*map(fetch, uploads)))
-
-
-def failure(row: int, upload: Upload, error: VlmOodError) -> ImageAnswer:
-    """The answer about an image that can't be used."""
-    return ImageAnswer(index=row, image=upload.name, error=ItemError(code=kind_of(error).slug, message=str(error)))
 
 
 def _judged(

@@ -7,8 +7,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import UnauthenticatedError
-from service.http.request_id import request_id_of
 from service.problems import response_to
+from service.request_id import request_id_of
 from service.security.keys import KeyStore
 
 Access = Literal["score", "manage", "metrics"]

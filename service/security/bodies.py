@@ -9,8 +9,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import BodyTooLargeError, BodyTooSlowError, BusyError, MalformedBodyError, ServiceError
-from service.http.request_id import request_id_of
 from service.problems import response_to
+from service.request_id import request_id_of
 
 
 @dataclass

@@ -8,8 +8,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ForbiddenError, MisdirectedError
-from service.http.request_id import request_id_of
 from service.problems import response_to
+from service.request_id import request_id_of
 
 HEADERS: Final = MappingProxyType(
     {

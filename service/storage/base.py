@@ -1,6 +1,6 @@
 """The base class of the tables; `migrations` makes them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, DateTime, Double
@@ -16,3 +16,8 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON,
         list[str]: JSON,
     }
+
+
+def utc(moment: datetime) -> datetime:
+    """The moment with its time zone, which SQLite does not store."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

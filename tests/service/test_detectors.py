@@ -243,7 +243,7 @@ def test_nothing_outlives_a_detector_in_the_database(client: TestClient) -> None
     detector = create(client)
     calibrate(client, detector)
     client.delete(f"/v1/detectors/{detector}")
-    from service.calibration.rows import CalibrationRow
+    from service.detectors.rows import CalibrationRow
 
     assert services_of(client).database.now(lambda session: session.query(CalibrationRow).count()) == 0
 

@@ -5,11 +5,11 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request, Response
 from fastapi.security import HTTPBearer, SecurityScopes
 
+from service.banks.body import BankBody, read_bank_body
 from service.banks.rows import BankRow
 from service.calibration.records import CalibrationJson, CalibrationOptions
 from service.detectors.rows import DetectorRow
 from service.errors import ForbiddenError
-from service.http.bank_body import BankBody, read_bank_body
 from service.http.body import Body, read_body
 from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
 from service.security.access import Principal

@@ -4,7 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from service.http.body import Upload
 from service.http.records import Answered
+from service.problems import kind_of
+from vlm_ood.errors import VlmOodError
 
 Decision = Literal["in", "out"]
 
@@ -38,10 +41,6 @@ class ImageAnswer(Answered):
     error: ItemError | None = None
 
 
-class ScoreAnswer(Answered):
-    """One answer an image, in the order they were sent."""
-
-    method: str
-    encoder: str
-    detector: Annotated[str | None, Field(description="Its id; null when it was given with the images.")]
-    results: list[ImageAnswer]
+def failure(row: int, upload: Upload, error: VlmOodError) -> ImageAnswer:
+    """The answer about an image that can't be used."""
+    return ImageAnswer(index=row, image=upload.name, error=ItemError(code=kind_of(error).slug, message=str(error)))

@@ -1,0 +1,1 @@
+"""Images that callers send: fetched, encoded, and one answer per image."""

@@ -1,0 +1,97 @@
+"""From uploads to features: URLs fetched, images encoded by the engine, an error for each that can't be used."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service.engine import EncodedImage, Engine, Head, Timings
+from service.http.body import Upload
+from service.security.fetching import Fetcher
+from vlm_ood.detectors import Evidence, FittedDetector
+from vlm_ood.errors import VlmOodError
+from vlm_ood.types import ImageFeatures
+
+FETCHES_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Uploads after the network.
+
+    Args:
+        found: {row: what was found in it}, in order.
+        errors: {row: why nothing was}.
+    """
+
+    found: dict[int, EncodedImage]
+    errors: dict[int, VlmOodError]
+
+    def features(self) -> ImageFeatures:
+        """Pooled, of all that have some, as one; for a thread, since the event loop does no arithmetic."""
+        return ImageFeatures.concatenate([image.features for image in self.found.values()])
+
+    def evidence(self, fitted: FittedDetector[Any], top: int) -> Evidence:
+        """What the detector says about them, as it was found in the worker, or else from the pooled features here.
+
+        Args:
+            fitted: the detector they were encoded for.
+            top: how many negatives to name at least, where there are so many.
+        """
+        found = [image.answer for image in self.found.values() if isinstance(image.answer, Evidence)]
+        return Evidence.concatenate(found) if found else fitted.examine(self.features(), top)
+
+
+@dataclass(frozen=True)
+class UploadEncoder:
+    """Encodes uploads.
+
+    Args:
+        engine: encodes images.
+        fetcher: for URLs; None when they are not fetched.
+        chunk: images that go into the engine's queue at once.
+    """
+
+    engine: Engine
+    fetcher: Fetcher | None
+    chunk: int
+
+    async def encode(
+        self, uploads: Sequence[Upload], encoder: str, timings: Timings, head: Head | None = None
+    ) -> Encoded:
+        """The uploads that are images, with pooled features and the head's answer.
+
+        Args:
+            uploads: any of them may be an error already.
+            encoder: its name.
+            timings: is filled.
+            head: runs in the worker; None for pooled features alone.
+        """
+        uploads = await self.fetched(uploads)
+        contents = {row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, bytes)}
+        errors: dict[int, VlmOodError] = {
+            row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, VlmOodError)
+        }
+        found: dict[int, EncodedImage] = {}
+        rows = list(contents)
+        for start in range(0, len(rows), self.chunk):
+            part = rows[start : start + self.chunk]
+            encoded = await self.engine.encode_images(
+                encoder, [contents[row] for row in part], head=head, timings=timings
+            )
+            for row, result in zip(part, encoded, strict=True):
+                if isinstance(result, VlmOodError):
+                    errors[row] = result
+                else:
+                    found[row] = result
+        return Encoded(found, errors)
+
+    async def fetched(self, uploads: Sequence[Upload]) -> list[Upload]:
+        """The uploads with bytes, or an error, in place of each URL."""
+        gate = asyncio.Semaphore(FETCHES_AT_ONCE)
+
+        async def fetch(upload: Upload) -> Upload:
+            async with gate:
+                return await upload.fetched(self.fetcher)
+
+        return list(await asyncio.gather(*map(fetch, uploads)))

@@ -4,7 +4,9 @@ with Client("http://127.0.0.1:8000") as client:
     answer = client.score(["cat.jpg"], classes=["cat", "dog"])
 """
 
-from vlm_ood.client.clients import AsyncClient, Client
+from vlm_ood.client.awaiting import AsyncClient
+from vlm_ood.client.bank_records import Bank, BankInfo, NearRow, PreviewRow
+from vlm_ood.client.blocking import Client
 from vlm_ood.client.records import (
     CalibrationAnswer,
     CalibrationInfo,
@@ -18,6 +20,8 @@ from vlm_ood.client.retries import Retries
 
 __all__ = [
     "AsyncClient",
+    "Bank",
+    "BankInfo",
     "CalibrationAnswer",
     "CalibrationInfo",
     "Client",
@@ -25,6 +29,8 @@ __all__ = [
     "DetectorOptions",
     "EncoderInfo",
     "MethodInfo",
+    "NearRow",
+    "PreviewRow",
     "Retries",
     "ScoreAnswer",
 ]

@@ -12,6 +12,7 @@ File = str | Path | bytes | tuple[str, bytes]
 
 MAX_IMAGES: Final = 64
 MAX_CALIBRATION_IMAGES: Final = 512
+MAX_SUPPORT_IMAGES: Final = 512
 MAX_BYTES: Final = 64 * 2**20  # below the 100 MiB that a server takes by default
 MAX_FILE_BYTES: Final = ImageLimits().max_bytes
 

@@ -3,39 +3,45 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
+from vlm_ood.client.bank_records import AsBank, Bank
 from vlm_ood.results import ImageResult
+from vlm_ood.tasks import StoredBank
 
 
 class DetectorOptions(TypedDict, total=False):
-    """What makes a detector besides its class names; the server has a default for each.
+    """What makes a detector besides its classes; the server has a default for each.
 
     Args:
         method: a name of `methods()`.
         parameters: of the method.
         encoder: a name of `encoders()`.
         templates: a set of prompts by name, or sentences with one {} each.
-        negatives: for methods that need them: {"recipe": ..., "lexicon": ...} or {"words": [...]}.
-        no_templates: for methods that need negated prompts.
+        negatives: for methods that need them: {"recipe": ..., "lexicon": ...}, {"words": [...]} or a bank.
+        no_templates: sentences that negate a class, for methods that need negated prompts.
+        no: a bank of negated prompts, in place of `no_templates`.
+        support: a bank of labelled images, for methods that need them.
     """
 
     method: str
     parameters: Mapping[str, Any] | None
     encoder: str | None
     templates: str | Sequence[str] | None
-    negatives: Mapping[str, Any] | None
+    negatives: Mapping[str, Any] | Bank | None
     no_templates: str | Sequence[str] | None
+    no: Bank | None
+    support: Bank | None
 
 
 @dataclass(frozen=True)
 class ScoreAnswer:
-    """One result an image, in the order of the files.
+    """One result per image, in the order of the files.
 
     Args:
         results: higher scores are more OOD; a file that can't be used has an error in its place.
         encoder: that the server used; empty when no file could be sent.
-        method: idem.
+        method: likewise.
         note: what to know about the decisions, if there is something.
         timings: seconds of the server's work by stage, over all requests.
     """
@@ -49,7 +55,7 @@ class ScoreAnswer:
 
 @dataclass(frozen=True)
 class CalibrationInfo:
-    """A threshold, the share of images that belong which it keeps, and how many images it rests on."""
+    """A threshold, the share of ID images that it keeps, and how many images it rests on."""
 
     keep: float
     threshold: float
@@ -84,9 +90,13 @@ class DetectorInfo:
     class_count: int
     calibrated: bool
     created_at: datetime
-    classes: tuple[str, ...] = ()
+    classes: Annotated[tuple[str, ...] | StoredBank, AsBank] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     templates: str | tuple[str, ...] | None = None
+    negatives: Annotated[Mapping[str, Any] | StoredBank | None, AsBank] = None
+    no_templates: str | tuple[str, ...] | None = None
+    no: Annotated[StoredBank | None, AsBank] = None
+    support: Annotated[StoredBank | None, AsBank] = None
     state: str | None = None
     error: str | None = None
     calibration: CalibrationInfo | None = None

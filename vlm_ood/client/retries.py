@@ -5,11 +5,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import httpx
 
-from vlm_ood.client.calls import Ask, Call
+from vlm_ood.client.asks import Ask, Call
 from vlm_ood.errors import ParameterError, ServerError
 
 T = TypeVar("T")
@@ -56,6 +56,9 @@ class Retries:
         return min(self.longest_s, self.first_s * 2.0 ** min(attempt - 1, 60)) * dice.uniform(0.5, 1)
 
 
+PATIENT: Final = Retries()
+
+
 def retry_after_s(headers: httpx.Headers) -> float | None:
     """Seconds from now; a date is compared with the server's own `Date`, so that clocks needn't agree."""
     given = headers.get("Retry-After", "").strip()
@@ -79,10 +82,27 @@ def patiently(
     try:
         ask = next(call)
         while True:
+            if ask.after_s:
+                yield Pause(ask.after_s)
             ask = call.send((yield from _insist(ask, retries, clock, dice)))
     except StopIteration as end:
         done: T = end.value
         return done
+
+
+@dataclass(frozen=True)
+class Done(Generic[T]):
+    """The end of a call; an exception of its own could not leave a thread."""
+
+    value: T
+
+
+def advance(talk: Generator[Ask | Pause, Reply, T], reply: Reply) -> Ask | Pause | Done[T]:
+    """The next step of a conversation; `reply` is None at the start and after a pause."""
+    try:
+        return talk.send(reply)
+    except StopIteration as end:
+        return Done(end.value)
 
 
 def _insist(

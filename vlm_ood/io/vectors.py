@@ -11,20 +11,26 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from vlm_ood.errors import VectorError
-from vlm_ood.io.files import read_tensors, write_tensors
+from vlm_ood.io.files import read_tensors, tensors_to_bytes, write_bytes, write_tensors
 from vlm_ood.types import ImageFeatures, TextBank
 
 PathLike = str | os.PathLike[str]
 ALL: Final = slice(None)
 
 
+def bank_file(bank: TextBank) -> bytes:
+    """A bank as a safetensors file: tensor `embeddings` (c, d), metadata `names` (a JSON list) and `digest`."""
+    metadata = {"names": json.dumps(bank.names), "digest": bank.digest}
+    return tensors_to_bytes({"embeddings": bank.embeddings}, metadata)
+
+
 def save_bank(path: PathLike, bank: TextBank) -> None:
-    """Write a bank: tensor `embeddings` (c, d), metadata `names` (a JSON list) and `digest`.
+    """Write the file of `bank_file`.
 
     Raises:
         StorageError: the file can't be written.
     """
-    write_tensors(path, {"embeddings": bank.embeddings}, {"names": json.dumps(bank.names), "digest": bank.digest})
+    write_bytes(path, bank_file(bank))
 
 
 def load_bank(path: PathLike) -> TextBank:

@@ -2,20 +2,19 @@
 
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from service.app import create_app
 from service.security.keys import KeyStore
 from service.settings import Settings
 from service.storage.database import Database
+from tests.client.transports import URL, Hours, client_of, in_turn
 from tests.service.fakes import FakeEngine, png
 from tests.service.running import running
 from vlm_ood.cli import build
@@ -23,62 +22,8 @@ from vlm_ood.client import AsyncClient, Client, Retries
 from vlm_ood.client.retries import retry_after_s
 from vlm_ood.errors import ImageError, InputError, ServerError
 
-URL = "http://127.0.0.1:8000"
 CLASSES = ["red", "lime"]
 COLOURS = ("red", "lime", "blue")
-
-Handler = Callable[[httpx.Request], httpx.Response]
-
-
-@dataclass
-class Hours:
-    """A clock that only sleeping moves."""
-
-    now: float = 0.0
-    naps: list[float] = field(default_factory=list)
-
-    def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.now += seconds
-
-
-@pytest.fixture(autouse=True)
-def _no_logs() -> Iterator[None]:
-    """The server's, in a thread beside a command, would mix with what the command prints."""
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    yield
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def hours() -> Hours:
-    return Hours()
-
-
-def client_of(handler: Handler, hours: Hours, retries: Retries | None = None) -> Client:
-    transport = httpx.MockTransport(handler)
-    return Client(URL, transport=transport, retries=retries or Retries(), clock=lambda: hours.now, sleep=hours.sleep)
-
-
-def answer_to(request: httpx.Request) -> httpx.Response:
-    """An honest answer: a score an image."""
-    count = request.content.count(b'name="images"')
-    results = [{"index": row, "image": str(row), "score": float(row), "reason": "because"} for row in range(count)]
-    return httpx.Response(200, json={"method": "mcm", "encoder": "fake", "detector": None, "results": results})
-
-
-def in_turn(*replies: httpx.Response | Exception) -> tuple[Handler, list[httpx.Request]]:
-    """The replies, then honest answers; and the requests that came."""
-    left, seen = list(replies), []
-
-    def handle(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
-        reply = left.pop(0) if left else answer_to(request)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    return handle, seen
 
 
 @asynccontextmanager
@@ -141,6 +86,7 @@ async def test_class_names_arrive_as_they_are(tmp_path: Path) -> None:
     async with connected(tmp_path, FakeEngine()) as client:
         detector = await client.create_detector(names)
         answer = await client.score([png()], classes=names, top=len(names))
+    assert isinstance(detector.classes, tuple)
     assert {near.name for near in answer.results[0].classes} == set(detector.classes)
     assert len(detector.classes) == len(names)
 

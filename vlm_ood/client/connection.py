@@ -1,0 +1,25 @@
+"""How both clients reach a server."""
+
+import httpx
+
+from vlm_ood.errors import InputError
+
+
+def checked_url(base_url: str) -> httpx.URL:
+    """The URL of a server.
+
+    Raises:
+        InputError: not a URL of HTTP.
+    """
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise InputError(f"server {base_url!r}: {error}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InputError(f"server {base_url!r}: give a URL such as http://127.0.0.1:8000")
+    return url
+
+
+def headers(api_key: str | None) -> dict[str, str]:
+    """What every request carries."""
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}

@@ -33,7 +33,7 @@ def test_every_image_is_there_most_ood_first_with_its_picture(tmp_path: Path) ->
     assert re.findall(r"<h3>(.*?)</h3>", html) == names[::-1]
     assert html.count("data:image/jpeg;base64,") == 5
     assert html.count('loading="lazy"') == 5
-    assert html.count(">does not belong</span>") == 2
+    assert html.count(">out-of-distribution</span>") == 2
     assert "<strong>2 of 5 images</strong>" in html
 
 
@@ -85,8 +85,8 @@ def test_scores_threshold_p_value_negatives_and_note_are_shown(tmp_path: Path) -
 def test_without_a_calibration_nothing_is_called_in_or_out(tmp_path: Path) -> None:
     html = write(tmp_path, [ImageResult("a", 0.3, reason="no calibration")], {})
 
-    assert "belong</span>" not in html
-    assert "undecided" in html
+    assert "-distribution</span>" not in html
+    assert "no decision</span>" in html
 
 
 def test_a_name_that_is_not_utf_8_is_written(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reports: one HTML file each, with its pictures and plots inside and nothing loaded from elsewhere."""
+"""Reports as HTML: one file each, which contains its pictures and plots and loads nothing from elsewhere."""
 
 from vlm_ood.report.evaluation import write_evaluation_report
 from vlm_ood.report.score import write_score_report

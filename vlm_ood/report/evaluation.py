@@ -1,4 +1,4 @@
-"""The report of `vlm-ood evaluate`: figures, distributions, ROC curves, and the worst mistakes as pictures."""
+"""The report of `vlm-ood evaluate`: metrics, score histograms, ROC curves, and the worst errors as pictures."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from vlm_ood.report.plots import histogram, roc
 from vlm_ood.report.svg import SERIES
 from vlm_ood.report.thumbnails import Thumbnail, thumbnails
 
-MISTAKES: Final = 12  # of each kind and method
+MISTAKES: Final = 12  # ID images and as many OOD images, per method
 ERRORS: Final = 200  # shown by name; the others are counted
 SMALL: Final = 200  # pixels of the longer side
 
@@ -23,14 +23,14 @@ Pictures = Mapping[str, Mapping[str, Path]]
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image on the wrong side.
+    """An ID image with a high score, or an OOD image with a low one.
 
     Args:
-        set_name: the set it is from.
-        image: in that set.
+        set_name: name of the image's set.
+        image: its name in that set.
         score: higher is more OOD.
-        nearest: the class it looks most like.
-        label: its own class, "" when unknown.
+        nearest: the class with the largest cosine.
+        label: the true class, "" when unknown.
     """
 
     set_name: str
@@ -41,13 +41,13 @@ class Mistake:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What its picture is found by."""
+        """(set, image), the key of its picture."""
         return self.set_name, self.image
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one OOD set, and the best value of each figure."""
+    """One OOD set: a row per method, and the best value of each metric."""
 
     ood: str
     images: int | None
@@ -58,7 +58,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """One method: its mean over the sets, its plots, its worst mistakes."""
+    """One method: its mean over the OOD sets, its plots and its worst errors."""
 
     mean: Comparison
     histogram: Markup
@@ -76,15 +76,15 @@ def write_evaluation_report(
     facts: Mapping[str, str] | None = None,
     note: str | None = None,
 ) -> Path:
-    """Write `folder/index.html`; it loads nothing from elsewhere.
+    """Write the report of an evaluation to `folder/index.html`; the page loads nothing from elsewhere.
 
     Args:
         folder: made when absent.
         evaluation: the result.
-        pictures: {name of a set: {image: its file}}; without them mistakes are shown by name.
+        pictures: {name of a set: {image: its file}}; an image without a file is shown by name alone.
         title: heading of the page.
-        facts: what the figures depend on, such as {"encoder": "embedded", "templates": "single"}.
-        note: what a reader must know before trusting the page; by default that the embedded encoder is not CLIP.
+        facts: what the metrics depend on, such as {"encoder": "embedded", "templates": "single"}.
+        note: a warning shown at the top; by default that the embedded encoder is not CLIP, where it was used.
 
     Returns:
         The path of the page.
@@ -137,12 +137,12 @@ def _table(ood: ScoredSet, comparisons: Iterable[Comparison]) -> Table:
 
 
 def shown(value: float) -> float:
-    """The value as precise as the page shows it, so that what looks equal is equally good."""
+    """The value rounded as the page shows it, so that values that look equal are both marked as best."""
     return round(value, 3)
 
 
 def _best(rows: Sequence[Comparison]) -> dict[str, float]:
-    """The best value of each figure; of the false positive rates that is the lowest."""
+    """The best value of each metric: the lowest of the false positive rates, the highest of the others."""
     if len(rows) < 2:
         return dict.fromkeys(FIGURES, np.nan)
     return {
@@ -164,7 +164,7 @@ def _section(evaluation: Evaluation, mean: Comparison) -> Section:
 
 
 def _mistakes(evaluation: Evaluation, sets: Sequence[ScoredSet], method: str, *, most_ood: bool) -> tuple[Mistake, ...]:
-    """The images of these sets that the method puts furthest on the wrong side."""
+    """The `MISTAKES` images of these sets with the highest scores, or with the lowest ones."""
     names, sign = evaluation.classes, -1 if most_ood else 1
     found = [
         Mistake(

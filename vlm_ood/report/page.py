@@ -1,4 +1,4 @@
-"""From a template to a file on disk."""
+"""Renders a template to an HTML file."""
 
 from functools import cache
 from pathlib import Path
@@ -10,12 +10,12 @@ from vlm_ood.io.files import write_bytes
 
 NOT_CLIP = (
     "The embedded encoder is not CLIP: it joins an ImageNet classifier and a sentence model in one space. "
-    "Its figures say nothing about a CLIP model's."
+    "The figures of a CLIP model will differ."
 )
 
 
 def write_page(folder: Path, template: str, **content: Any) -> Path:
-    """Render a template to `folder/index.html`, whole or not at all.
+    """Render a template to `folder/index.html`; a failed write leaves an older file as it was.
 
     Raises:
         StorageError: the file can't be written.
@@ -32,7 +32,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share in [0, 1] in percent, one decimal; a dash for None."""
+    """A fraction in [0, 1] as percent with one decimal; a dash for None."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 

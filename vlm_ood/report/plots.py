@@ -14,12 +14,12 @@ Scores = Float[np.ndarray, " _"]
 
 
 def strip(scores: Sequence[float], out: Sequence[bool | None], threshold: float | None, width: int) -> Markup:
-    """Every score as a dot above its place on one axis, piled up where they crowd, with the threshold.
+    """A dot plot of the scores: one dot per image, stacked where scores are close, with the threshold as a line.
 
     Args:
         scores: higher is more OOD.
-        out: whether each image is OOD; None where nothing decided.
-        threshold: the score above which an image is out, or None.
+        out: whether each image is OOD; None without a decision.
+        threshold: the score above which an image is OOD, or None.
         width: of the plot, in CSS pixels.
     """
     columns = width // 11
@@ -30,7 +30,7 @@ def strip(scores: Sequence[float], out: Sequence[bool | None], threshold: float 
     axes.scatter(column, level, s=min(64.0, 64.0 * (15 / highest) ** 2), c=colours, linewidths=0)
     axes.set_ylim(-1, highest + 0.8)
     axes.set_yticks([])
-    axes.set_xlabel("score: further right is more out of distribution")
+    axes.set_xlabel("score (higher is more out-of-distribution)")
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
@@ -47,7 +47,7 @@ def strip(scores: Sequence[float], out: Sequence[bool | None], threshold: float 
 
 
 def _pile(scores: Scores, columns: int) -> tuple[Scores, Scores]:
-    """Where each dot stands: its score rounded to a column, and how many dots of that column stand below it."""
+    """(n,) and (n,): each score rounded to a column, and the number of dots below it in that column."""
     low, high = (scores.min(), scores.max()) if len(scores) else (0.0, 0.0)
     step = (high - low) / columns or 1.0
     column = np.round((scores - low) / step)
@@ -59,12 +59,12 @@ def _pile(scores: Scores, columns: int) -> tuple[Scores, Scores]:
 
 
 def histogram(id_scores: Scores, ood_scores: Mapping[str, Scores], label: str) -> Markup:
-    """How the scores of the ID images and of each OOD set are distributed; each adds up to 1.
+    """Histograms of the scores of the ID images and of each OOD set; the bars of each set add up to 1.
 
     Args:
         id_scores: (n,), higher is more OOD.
         ood_scores: {name of the set: scores}.
-        label: what a screen reader says.
+        label: the title for screen readers.
     """
     figure, axes = new_axes(440, 260)
     sets = [id_scores, *ood_scores.values()]
@@ -76,12 +76,12 @@ def histogram(id_scores: Scores, ood_scores: Mapping[str, Scores], label: str) -
     axes.set_ylim(bottom=0)
     axes.margins(x=0)
     axes.locator_params(axis="x", nbins=6)
-    axes.set_xlabel("score: further right is more out of distribution")
+    axes.set_xlabel("score (higher is more out-of-distribution)")
     return to_svg(figure, label)
 
 
 def _edges(scores: Scores, bins: int) -> Scores:
-    """Bins over all but the outermost 0.2 % on either side, which the outer bins take in."""
+    """Edges of equal bins from the 0.2 % to the 99.8 % quantile; scores outside are counted in the outer bins."""
     low, high = np.quantile(scores, [0.002, 0.998])
     return np.linspace(low, high if high > low else low + 1, bins + 1)
 
@@ -93,12 +93,12 @@ def _area(axes: Axes, scores: Scores, edges: Scores, colour: str, fill: float) -
 
 
 def roc(id_scores: Scores, ood_scores: Mapping[str, Scores], label: str) -> Markup:
-    """For every threshold, the share of ID images accepted against the share of OOD images accepted.
+    """ROC curves, one per OOD set: the share of ID images accepted over the share of OOD images accepted.
 
     Args:
         id_scores: (n,), higher is more OOD.
         ood_scores: {name of the set: scores}.
-        label: what a screen reader says.
+        label: the title for screen readers.
     """
     figure, axes = new_axes(440, 260, frame="bottom left")
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)

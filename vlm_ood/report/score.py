@@ -1,4 +1,4 @@
-"""The report of `vlm-ood score`: a card an image, most out of distribution first."""
+"""The report of `vlm-ood score`: one card per image, the highest score first."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MOST_CARDS: Final = 500  # a page of 500 pictures is about 10 MB
 
 @dataclass(frozen=True)
 class Card:
-    """One image: its answer, its picture, and where its score and the threshold lie on the bar, in percent."""
+    """One image: its result, its picture, and the positions of its score and the threshold on the bar, in percent."""
 
     result: ImageResult
     picture: Thumbnail | None
@@ -32,15 +32,15 @@ def write_score_report(
     facts: Mapping[str, str],
     note: str | None = None,
 ) -> Path:
-    """Write `folder/index.html` with pictures, scores, decisions and a plot; it loads nothing from elsewhere.
+    """Write scores, decisions, pictures and a plot to `folder/index.html`; the page loads nothing from elsewhere.
 
     Args:
         folder: made when absent.
-        results: in any order; the page shows the most OOD first and the images that failed last.
+        results: in any order; the page shows the highest score first and the images that failed last.
         pictures: {image: its file}; images without one get a card without a picture.
         title: heading of the page.
         facts: what the scores depend on, such as {"method": "mcm", "encoder": "embedded"}.
-        note: what a reader must know before trusting the page.
+        note: a warning shown at the top.
 
     Returns:
         The path of the page.
@@ -60,7 +60,7 @@ def write_score_report(
         cards=_cards(shown, scored, small),
         scored=len(scored),
         out=sum(each.decision == "out" for each in scored),
-        belong=sum(each.decision == "in" for each in scored),
+        in_distribution=sum(each.decision == "in" for each in scored),
         failed=[each for each in results if each.score is None],
         plots={kind: _plot(scored, width) for kind, width in (("wide", 960), ("narrow", 340))} if scored else {},
     )

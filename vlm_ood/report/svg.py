@@ -1,4 +1,4 @@
-"""matplotlib figures as inline SVG that takes its colours and its font from the page."""
+"""matplotlib figures as inline SVG that uses the colours and the font of the page."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 SERIES: Final = 6
 
-# matplotlib knows no CSS variables: each colour stands for one and is replaced in the text of the SVG.
+# matplotlib has no CSS variables: each of these colours stands for one and is replaced in the text of the SVG.
 INK, MUTED, LINE, IN, OUT = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", IN: "in", OUT: "out"}
 _VARIABLES |= {f"#06060{row}": f"series-{row}" for row in range(SERIES)}
@@ -25,7 +25,7 @@ def series_colour(row: int) -> str:
 
 
 def new_axes(width: int, height: int, *, frame: str = "bottom") -> tuple[Figure, Axes]:
-    """A figure of that many CSS pixels with one quiet pair of axes; `frame` names the spines to keep."""
+    """A figure of `width` x `height` CSS pixels with one pair of axes, no ticks; `frame` names the spines to keep."""
     figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
     axes = figure.add_subplot()
     for side, spine in axes.spines.items():
@@ -38,11 +38,11 @@ def new_axes(width: int, height: int, *, frame: str = "bottom") -> tuple[Figure,
 
 
 def to_svg(figure: Figure, label: str) -> Markup:
-    """The figure as an `<svg>` element, equal bytes for equal figures.
+    """The figure as an `<svg>` element; equal figures give equal bytes.
 
     Args:
         figure: drawn with the colours of this module.
-        label: what a screen reader says.
+        label: the title for screen readers.
     """
     content = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vlm-ood"}):

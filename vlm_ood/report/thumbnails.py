@@ -1,4 +1,4 @@
-"""Pictures small enough to stand inside a page."""
+"""Small JPEG copies of pictures, as data URIs for a page."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ from vlm_ood.errors import ImageError
 from vlm_ood.images import load_image
 
 LARGEST: Final = 320  # pixels of the longer side: twice the width of a card on most screens
-TINY: Final = 96  # below this many pixels a picture is shown with hard edges instead of a blur
+TINY: Final = 96  # below this many pixels a picture is enlarged with hard edges, not interpolated
 
 K = TypeVar("K")
 
@@ -35,7 +35,7 @@ class Thumbnail:
 
     @property
     def tiny(self) -> bool:
-        """Whether enlarging it would only blur it."""
+        """Whether its longer side is below `TINY` pixels."""
         return max(self.width, self.height) < TINY
 
 
@@ -53,7 +53,7 @@ def thumbnail(path: Path, largest: int = LARGEST) -> Thumbnail | None:
 
 
 def thumbnails(pictures: Mapping[K, Path], largest: int = LARGEST) -> dict[K, Thumbnail]:
-    """Thumbnails of those pictures that can be read."""
+    """A thumbnail per picture, in order; pictures that can't be read are left out."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         made = pool.map(lambda path: thumbnail(path, largest), pictures.values())
         return {name: small for name, small in zip(pictures, made, strict=True) if small is not None}

@@ -7,7 +7,7 @@ in a queue at a quarter of the size; scaling and normalising happen on the devic
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from math import ceil, floor
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,9 +28,10 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-MOST_RESIZED = 16
-"""A strip that would be resized to more than so many times the input is resized only where the crop sees it: whole,
-1x8000 would take 1.2 GB."""
+MOST_PIXELS: Final = 2**23
+"""An image that would have more pixels than this (32 MiB) once resized is resized only where the crop sees it: whole, a
+strip of 1x8000 would take 1.2 GB. Values may then differ by 1 or 2 of 255 where they round, since Pillow takes a box in
+fp32; in strips that stand upright and shrink also at hard edges, since Pillow may resize columns before rows."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Preprocessing:
         width, height = self._covering(image)
         left, top = round((width - self.width) / 2), round((height - self.height) / 2)
         resampling = _RESAMPLING[self.interpolation]
-        if width * height > MOST_RESIZED * self.width * self.height:
+        if width * height > MOST_PIXELS:
             across = _seen(image.width, width, left, self.width)
             down = _seen(image.height, height, top, self.height)
             part = image.crop((across.first, down.first, across.last, down.last))

@@ -145,4 +145,4 @@ def print_table(results: "Sequence[ImageResult]", facts: Mapping[str, str], note
 
 
 def _decision(result: "ImageResult") -> str:
-    return {"in": "[green]in-distribution[/]", "out": "[bold red]out-of-distribution[/]", None: "-"}[result.decision]
+    return {"in": "[green]ID[/]", "out": "[bold red]OOD[/]", None: "-"}[result.decision]

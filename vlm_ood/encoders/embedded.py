@@ -1,6 +1,6 @@
 """The encoder that needs no hub: two small pretrained networks that ship in packages, in one joint space.
 
-Pictures go through EfficientNet-Lite2 with its ImageNet head, text through all-MiniLM-L6-v2. A picture's vector is the
+Images go through EfficientNet-Lite2 with its ImageNet head, text through all-MiniLM-L6-v2. An image's vector is the
 convex combination of the 1000 label embeddings by its class probabilities: Norouzi et al., "Zero-Shot Learning by
 Convex Combination of Semantic Embeddings" (ConSE), ICLR 2014, arXiv 1312.5650, with all labels instead of their top T.
 The label embeddings are centred and half-whitened, since sentence embeddings of nouns crowd into a few directions: on

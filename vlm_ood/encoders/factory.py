@@ -29,7 +29,7 @@ BACKENDS: Final = ("auto", "torch")
 def load_encoder(
     name: str = "embedded",
     *,
-    device: str | torch.device | None = None,
+    device: str | torch.device | None = "auto",
     precision: Precision = "auto",
     backend: str = "auto",
     dtype: Precision | None = None,
@@ -38,7 +38,7 @@ def load_encoder(
 
     Args:
         name: one of the forms in `ENCODERS`.
-        device: "cuda", "cuda:1", "mps", "cpu"; by default the best there is.
+        device: "cuda", "cuda:1", "mps" or "cpu"; "auto" is the best there is.
         precision: of the network: "fp32", "fp16" or "bf16"; "auto" is bf16 or fp16 on a GPU that is fast at it, fp32
             elsewhere.
         backend: what runs the network: "torch", which "auto" chooses.

@@ -1,6 +1,6 @@
-"""From a picture to the pixels that a set of weights was trained on.
+"""From an image to the pixels that a set of weights was trained on.
 
-Preprocessing belongs to the weights: its digest is part of the encoder's. It ends in uint8, so that a picture can wait
+Preprocessing belongs to the weights: its digest is part of the encoder's. It ends in uint8, so that an image can wait
 in a queue at a quarter of the size; scaling and normalising happen on the device.
 """
 
@@ -36,7 +36,7 @@ fp32; in strips that stand upright and shrink also at hard edges, since Pillow m
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the input of a network.
+    """How an image becomes the input of a network.
 
     Args:
         height: rows of the input, in pixels.
@@ -45,8 +45,8 @@ class Preprocessing:
         std: likewise.
         interpolation: of the resize, in Pillow's antialiased form.
         resize_mode: "shortest" brings the shorter side to `resize` and crops the centre, as CLIP does; "squash"
-            ignores the aspect ratio, as SigLIP does; "longest" fits the picture in and fills the rest with `fill`.
-        resize: length of the shorter side before the crop; by default the picture just covers height and width.
+            ignores the aspect ratio, as SigLIP does; "longest" fits the image in and fills the rest with `fill`.
+        resize: length of the shorter side before the crop; by default the image just covers height and width.
         fill: grey value of the border for "longest", in [0, 255].
     """
 
@@ -76,7 +76,7 @@ class Preprocessing:
         return digest_of(asdict(self))
 
     def __call__(self, picture: Picture) -> UInt8[Tensor, "3 rows columns"]:
-        """The picture as the network's input, before scaling and normalising.
+        """The image as the network's input, before scaling and normalising.
 
         Args:
             picture: a PIL image of any mode, or a uint8 array (h, w, 3) in RGB.
@@ -133,7 +133,7 @@ class Preprocessing:
 
 
 class _Span(NamedTuple):
-    """What a crop sees along one axis: pixels `first` to `last` of the picture, and the crop's ends from `first`."""
+    """What a crop sees along one axis: pixels `first` to `last` of the image, and the crop's ends from `first`."""
 
     first: int
     last: int
@@ -143,7 +143,7 @@ class _Span(NamedTuple):
 
 def _seen(length: int, resized: int, offset: int, cropped: int) -> _Span:
     """What `cropped` pixels at `offset` of `resized` ones are made from, with what the filter reaches beyond."""
-    scale = length / resized  # pixels of the picture per pixel after resizing
+    scale = length / resized  # pixels of the image per pixel after resizing
     reach = ceil(3 * max(1.0, scale)) + 1  # Lanczos, the widest, reaches 3 pixels of the coarser of the two
     start, end = offset * scale, (offset + cropped) * scale
     first, last = max(0, floor(start) - reach), min(length, ceil(end) + reach)

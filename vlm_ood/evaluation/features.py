@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vlm_ood.digests import digest_of
 from vlm_ood.encoders.base import ImageEncoder, Progress
-from vlm_ood.encoders.outputs import POOLED, Outputs
+from vlm_ood.encoders.outputs import PATCHES, POOLED, Outputs
 from vlm_ood.evaluation.datasets import FileSet
 from vlm_ood.evaluation.records import FeatureSet, Part
 from vlm_ood.images import ImageLimits
@@ -29,6 +29,7 @@ from vlm_ood.pipeline import encode_files
 
 POOLED_ENTRY: Final = ("rows", "features", "errors")  # the tensors of the entry that every run reads
 PART: Final = 256  # files: what an interrupted run has to do again; patch features of one part take about 100 MB
+LARGE_PART: Final = 16  # files, with stages, windows or another size: four stages of ViT-L at 518 pixels take 22 MB
 
 
 def feature_cache() -> DiskCache:
@@ -58,8 +59,9 @@ def encode_parts(
         progress: called with the number of files done since the last call.
     """
     limits = limits or ImageLimits()
-    for start in range(0, len(files), PART):
-        chunk = files.files[start : start + PART]
+    size = PART if outputs in {POOLED, PATCHES} else min(PART, LARGE_PART)
+    for start in range(0, len(files), size):
+        chunk = files.files[start : start + size]
         keys = _keys(encoder, chunk, outputs, limits) if cache else None
         kept = _look_up(cache, keys) if cache and keys else None
         if kept is None:

@@ -1,6 +1,8 @@
 """Positions of a vision transformer for a grid of any size."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Final
 
 import torch
@@ -28,18 +30,15 @@ class Positions:
     table: Float[Tensor, "t width"]
     grid: tuple[int, int]
     prefix: int
-    _resized: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, grid: tuple[int, int]) -> Float[Tensor, "t width"]:
         """The positions of a grid (h, w), in the dtype and on the device of the table; the own grid's are the table."""
-        if grid == self.grid:
-            return self.table
-        kept = self._resized.get(grid)
-        if kept is None:
-            while len(self._resized) >= GRIDS_KEPT:
-                self._resized.pop(next(iter(self._resized)), None)
-            kept = self._resized[grid] = self._resize(grid)
-        return kept
+        return self.table if grid == self.grid else self._resized(grid)
+
+    @cached_property
+    def _resized(self) -> Callable[[tuple[int, int]], Tensor]:
+        """Resizes and keeps the last few results; safe between threads."""
+        return lru_cache(GRIDS_KEPT)(self._resize)
 
     def _resize(self, grid: tuple[int, int]) -> Float[Tensor, "t width"]:
         prefix, places = self.table[: self.prefix], self.table[self.prefix :]

@@ -1,4 +1,4 @@
-"""The application: routes, the layers around them, and what they are made of."""
+"""The FastAPI application: routes, middleware and error handlers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from service.engine import Engine
 from service.http.departures import DepartureMiddleware
 from service.observability.requests import RequestMiddleware
 from service.observability.tracing import trace
-from service.problems import INVALID, Kind, printable, problem_response, response_to
+from service.problems import INVALID, ProblemType, printable, problem_response, response_to
 from service.request_id import request_id_of
 from service.routes import banks, calibration, catalogue, detectors, docs, health, methods, openapi, score
 from service.security.access import AccessMiddleware
@@ -85,7 +85,7 @@ def _add_routes(app: FastAPI) -> None:
 
 
 def _add_layers(app: FastAPI, services: Services) -> None:
-    """From the inside out: what is added last sees a request first."""
+    """Add the middleware from the inside out: what is added last sees a request first."""
     settings = services.settings
     limits = BodyLimits(
         settings.max_json_bytes, settings.max_body_bytes, settings.max_bytes_in_flight, settings.body_timeout_s
@@ -124,12 +124,12 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
-        kind = Kind(f"http-{error.status_code}", error.status_code, error.detail)
+        kind = ProblemType(f"http-{error.status_code}", error.status_code, error.detail)
         return problem_response(kind, error.detail, request_id_of(request.scope), headers=error.headers)
 
 
 def _field_error(error: dict[str, Any]) -> dict[str, str]:
-    """Where and why; not what, which may be large or half a character."""
+    """Field, message and type of an error; not the value, which may be large or invalid UTF-8."""
     return {
         "field": printable(".".join(map(str, error["loc"]))[:200]),
         "message": printable(str(error["msg"])[:500]),

@@ -1,4 +1,4 @@
-"""One table from what went wrong to what HTTP says about it: RFC 9457 problems."""
+"""The errors that only a server raises; `service.problems` maps each to a status of HTTP."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from vlm_ood import errors as core
 
 
 class ServiceError(core.VlmOodError):
-    """Something that only a server can say."""
+    """The root of the errors that only a server raises."""
 
 
 class MalformedBodyError(ServiceError):
@@ -14,19 +14,19 @@ class MalformedBodyError(ServiceError):
 
 
 class UnauthenticatedError(ServiceError):
-    """No key, or one that isn't known."""
+    """The request has no key, or an unknown, revoked one."""
 
 
 class ForbiddenError(ServiceError):
-    """A known caller who may not do this."""
+    """The key lacks the access that the route needs."""
 
 
 class NotFoundError(ServiceError):
-    """Nothing there, or nothing of this tenant's."""
+    """Nothing of that id exists for this tenant."""
 
 
 class ConflictError(ServiceError):
-    """True a moment ago, or one too many."""
+    """The request contradicts the present state: changed by another request, in use, or over a quota."""
 
 
 class BodyTooLargeError(ServiceError):
@@ -42,12 +42,12 @@ class UnsupportedBodyError(ServiceError):
 
 
 class MisdirectedError(ServiceError):
-    """A Host header that isn't ours."""
+    """The Host header names a host that this server does not serve."""
 
 
 @dataclass
 class RetryableError(ServiceError):
-    """Not now."""
+    """The same request may succeed later; `retry_after_s` says when."""
 
     message: str
     retry_after_s: float
@@ -57,11 +57,11 @@ class RetryableError(ServiceError):
 
 
 class RateLimitedError(RetryableError):
-    """A key used up its images."""
+    """The key has used up its images per minute."""
 
 
 class BusyError(RetryableError):
-    """Too many bytes in flight."""
+    """Too many bytes or too much work is being handled at once."""
 
 
 class PreparingError(RetryableError):

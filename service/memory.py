@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system, so that the resident size stays flat under load."""
+"""Makes glibc return freed memory to the system, so that the resident size stays constant under load."""
 
 import contextlib
 import ctypes
@@ -12,7 +12,7 @@ LARGE_BYTES: Final = 4 * 2**20
 
 
 def give_memory_back() -> None:
-    """Two arenas in place of eight a core, and large buffers outside of them; nothing where there is no glibc.
+    """Use two arenas instead of eight per core, and map large buffers on their own; without glibc do nothing.
 
     Bodies and pictures of very different sizes on many threads otherwise fragment an arena each: benchmarks/hostile.py
     with 10 000 requests took the server from 615 to 1044 MiB without this, and to 652 with it.

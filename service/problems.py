@@ -1,4 +1,4 @@
-"""One table from what went wrong to what HTTP says about it: RFC 9457 problems."""
+"""Maps every error to a status of HTTP and to a problem document (RFC 9457)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ MAX_DETAIL = 2000  # characters: a message may quote what it was given
 
 
 @dataclass(frozen=True)
-class Kind:
-    """How one class of error is told."""
+class ProblemType:
+    """The slug, status and title of one class of errors."""
 
     slug: str
     status: int
@@ -37,60 +37,60 @@ class Kind:
 
     @property
     def type(self) -> str:
-        """The URI that names it."""
+        """The URI of the problem type."""
         return f"urn:vlm-ood:problem:{self.slug}"
 
 
-INVALID: Final = Kind("invalid-request", 422, "The request doesn't fit the schema")
+INVALID: Final = ProblemType("invalid-request", 422, "The request doesn't fit the schema")
 
 
-INTERNAL: Final = Kind("internal", 500, "Something went wrong on our side")
+INTERNAL: Final = ProblemType("internal", 500, "Internal error")
 
 
-KINDS: Final[Mapping[type[core.VlmOodError], Kind]] = MappingProxyType(
+KINDS: Final[Mapping[type[core.VlmOodError], ProblemType]] = MappingProxyType(
     {
-        core.ImageError: Kind("image", 422, "The image can't be used"),
-        core.VectorError: Kind("vectors", 422, "Vectors can't be used"),
-        core.ClassNamesError: Kind("class-names", 422, "Class names can't be used"),
-        core.TemplateError: Kind("templates", 422, "Templates can't be used"),
-        core.LexiconError: Kind("lexicon", 422, "The word list can't be used"),
-        core.UnknownNameError: Kind("unknown-name", 422, "No such name"),
-        core.ParameterError: Kind("parameters", 422, "Parameters are unknown or out of range"),
-        core.TaskError: Kind("task", 422, "The method lacks something"),
-        core.InputError: Kind("input", 422, "The input can't be used"),
-        core.CapabilityError: Kind("capability", 422, "The encoder can't give this"),
-        core.EncoderError: Kind("encoder", 503, "The encoder can't be used"),
-        core.StorageError: Kind("storage", 507, "Nothing could be stored"),
-        core.VlmOodError: Kind("internal", 500, "Something went wrong on our side"),
-        MalformedBodyError: Kind("malformed-body", 400, "The body can't be parsed"),
-        UnauthenticatedError: Kind("unauthenticated", 401, "A key is needed"),
-        ForbiddenError: Kind("forbidden", 403, "Not allowed"),
-        NotFoundError: Kind("not-found", 404, "Nothing there"),
-        BodyTooSlowError: Kind("body-too-slow", 408, "The body didn't arrive in time"),
-        ConflictError: Kind("conflict", 409, "Can't be done in this state"),
-        BodyTooLargeError: Kind("body-too-large", 413, "The body is too large"),
-        UnsupportedBodyError: Kind("unsupported-body", 415, "This content type is not read here"),
-        MisdirectedError: Kind("misdirected", 421, "This host is not served here"),
-        RateLimitedError: Kind("rate-limited", 429, "The key's rate limit is used up"),
-        BusyError: Kind("busy", 503, "Too much in flight"),
-        PreparingError: Kind("preparing", 503, "It is being prepared"),
-        QueueFull: Kind("queue-full", 503, "The queue is full"),
-        Draining: Kind("draining", 503, "The server is shutting down"),
-        NotReady: Kind("not-ready", 503, "The server is not ready"),
-        WorkerLost: Kind("worker-lost", 503, "The worker died"),
-        DeadlineExceeded: Kind("deadline", 504, "Not done in time"),
-        EngineError: Kind("engine", 503, "The engine can't answer"),
+        core.ImageError: ProblemType("image", 422, "The image can't be used"),
+        core.VectorError: ProblemType("vectors", 422, "Vectors can't be used"),
+        core.ClassNamesError: ProblemType("class-names", 422, "Class names can't be used"),
+        core.TemplateError: ProblemType("templates", 422, "Templates can't be used"),
+        core.LexiconError: ProblemType("lexicon", 422, "The word list can't be used"),
+        core.UnknownNameError: ProblemType("unknown-name", 422, "No such name"),
+        core.ParameterError: ProblemType("parameters", 422, "Parameters are unknown or out of range"),
+        core.TaskError: ProblemType("task", 422, "The method needs another part"),
+        core.InputError: ProblemType("input", 422, "The input can't be used"),
+        core.CapabilityError: ProblemType("capability", 422, "The encoder can't give this"),
+        core.EncoderError: ProblemType("encoder", 503, "The encoder can't be used"),
+        core.StorageError: ProblemType("storage", 507, "Nothing could be stored"),
+        core.VlmOodError: ProblemType("internal", 500, "Internal error"),
+        MalformedBodyError: ProblemType("malformed-body", 400, "The body can't be parsed"),
+        UnauthenticatedError: ProblemType("unauthenticated", 401, "A key is needed"),
+        ForbiddenError: ProblemType("forbidden", 403, "Not allowed"),
+        NotFoundError: ProblemType("not-found", 404, "Not found"),
+        BodyTooSlowError: ProblemType("body-too-slow", 408, "The body didn't arrive in time"),
+        ConflictError: ProblemType("conflict", 409, "Can't be done in this state"),
+        BodyTooLargeError: ProblemType("body-too-large", 413, "The body is too large"),
+        UnsupportedBodyError: ProblemType("unsupported-body", 415, "This content type is not read here"),
+        MisdirectedError: ProblemType("misdirected", 421, "This host is not served here"),
+        RateLimitedError: ProblemType("rate-limited", 429, "The key's rate limit is used up"),
+        BusyError: ProblemType("busy", 503, "Too much in flight"),
+        PreparingError: ProblemType("preparing", 503, "It is being prepared"),
+        QueueFull: ProblemType("queue-full", 503, "The queue is full"),
+        Draining: ProblemType("draining", 503, "The server is shutting down"),
+        NotReady: ProblemType("not-ready", 503, "The server is not ready"),
+        WorkerLost: ProblemType("worker-lost", 503, "The worker died"),
+        DeadlineExceeded: ProblemType("deadline", 504, "Not done in time"),
+        EngineError: ProblemType("engine", 503, "The engine can't answer"),
     }
 )
 
 
-def kind_of(error: core.VlmOodError) -> Kind:
-    """The nearest entry of the table."""
+def kind_of(error: core.VlmOodError) -> ProblemType:
+    """The problem type of an error: that of its class or of the nearest base class in the table."""
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
 
 
 def problem_response(
-    kind: Kind, detail: str, request_id: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    kind: ProblemType, detail: str, request_id: str, *, headers: Mapping[str, str] | None = None, **more: Any
 ) -> JSONResponse:
     """An answer of type application/problem+json."""
     content = {
@@ -105,18 +105,18 @@ def problem_response(
 
 
 def printable(text: str) -> str:
-    """The text without halves of characters, which JSON can't carry."""
+    """The text with lone surrogates escaped, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def response_to(error: core.VlmOodError, request_id: str) -> JSONResponse:
-    """What the caller is told, with the headers that belong to it."""
+    """The problem document of an error, with `Retry-After` and `WWW-Authenticate` where they apply."""
     kind = kind_of(error)
     detail = "the log has more under this request id" if kind.status == 500 else str(error)
     return problem_response(kind, detail, request_id, headers=_headers(error, kind))
 
 
-def _headers(error: core.VlmOodError, kind: Kind) -> dict[str, str]:
+def _headers(error: core.VlmOodError, kind: ProblemType) -> dict[str, str]:
     headers = {}
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:

@@ -1,4 +1,4 @@
-"""Listening: uvicorn with time-outs, and no listening to strangers without keys."""
+"""Runs the server: uvicorn with time-outs; it listens on other addresses than loopback only when there are keys."""
 
 import structlog
 import uvicorn
@@ -17,7 +17,7 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun.
 
     Raises:
-        SettingsError: strangers could connect and there are no keys.
+        SettingsError: other machines can connect and there are no keys.
     """
     give_memory_back()
     logs.configure(settings.log_level)
@@ -32,7 +32,7 @@ def run(settings: Settings) -> None:
 
 
 def server_of(app: FastAPI, settings: Settings) -> uvicorn.Server:
-    """A uvicorn that gives up on slow clients."""
+    """A uvicorn server with time-outs for slow clients."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -53,7 +53,7 @@ def server_of(app: FastAPI, settings: Settings) -> uvicorn.Server:
 
 
 def check_reach(settings: Settings) -> None:
-    """Refuse to listen beyond this machine when anybody could come in.
+    """Refuse to listen on an address that other machines can reach while there are no keys.
 
     Raises:
         SettingsError: there are no keys and `insecure` isn't set.

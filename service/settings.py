@@ -1,4 +1,4 @@
-"""What an operator may set: environment variables `VLM_OOD_*`, read once and passed in."""
+"""The settings of the server: environment variables `VLM_OOD_*`, read once."""
 
 import ipaddress
 from pathlib import Path
@@ -31,7 +31,7 @@ Seconds = Annotated[float, Gt(0)]
 
 
 class Settings(BaseSettings):
-    """One frozen record. Sizes are in bytes, times in seconds; lists are written 'a,b' in the environment."""
+    """All settings. Sizes are in bytes, times in seconds; lists are written 'a,b' in the environment."""
 
     model_config = SettingsConfigDict(env_prefix="VLM_OOD_", frozen=True, extra="forbid")
 
@@ -116,16 +116,16 @@ class Settings(BaseSettings):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """What the Host header may say; empty for anything. A page of another site can't rebind its name to us."""
+        """Accepted values of the Host header; empty for any. They prevent DNS rebinding by pages of other sites."""
         return self.allowed_hosts or (("127.0.0.1", "localhost", "[::1]", self.host) if self.loopback else ())
 
     @property
     def sql_url(self) -> str:
-        """Of the database."""
+        """URL of the database."""
         return self.database_url or f"sqlite:///{self.data / 'vlm-ood.sqlite3'}"
 
     def engine(self) -> EngineSettings:
-        """The part that the engine needs."""
+        """The settings of the engine."""
         return EngineSettings(
             encoders=self.encoders,
             device=self.device,

@@ -1,4 +1,4 @@
-"""Work for a bounded pool, with the logging context of the request it belongs to."""
+"""Runs work in a thread pool, with the logging context of its request."""
 
 import asyncio
 import contextvars
@@ -10,6 +10,6 @@ T = TypeVar("T")
 
 
 async def in_thread(executor: Executor, work: Callable[[], T]) -> T:
-    """The result of the work, while the event loop goes on."""
+    """Run the work in a thread and return its result; the event loop is not blocked."""
     context = contextvars.copy_context()
     return await asyncio.get_running_loop().run_in_executor(executor, lambda: context.run(work))

@@ -20,13 +20,13 @@ FILES: Final = ("images", "image", "file", "files")
 
 @dataclass(frozen=True)
 class Upload:
-    """An image as it arrived: its bytes, its URL, or why it is neither."""
+    """An image as it was sent: its bytes, its URL, or why it is neither."""
 
     name: str
     content: bytes | str | ImageError
 
     async def fetched(self, fetcher: Fetcher | None) -> "Upload":
-        """With the bytes in place of the URL."""
+        """The upload with its bytes, or an error, in place of its URL."""
         if not isinstance(self.content, str):
             return self
         if fetcher is None:

@@ -1,4 +1,4 @@
-"""A caller who hangs up stops costing anything: the work for the answer is cancelled."""
+"""Cancels the work of a request whose client has disconnected."""
 
 import asyncio
 import contextlib
@@ -9,31 +9,31 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 @dataclass(frozen=True)
 class DepartureMiddleware:
-    """Watches the connection once the body is there.
+    """Watches the connection once the body is complete.
 
     Args:
-        app: what comes after; cancelled when the caller leaves.
+        app: what comes after; cancelled when the client disconnects.
     """
 
     app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on until there is an answer or nobody to give it to."""
+        """Call the application until it has answered or the client has disconnected."""
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             await self.app(scope, receive, send)
             return
-        body_is_there = asyncio.Event()
+        body_complete = asyncio.Event()
 
         async def until_complete() -> Message:
-            if body_is_there.is_set():
-                await asyncio.Event().wait()  # whoever listens for the end is cancelled by it
+            if body_complete.is_set():
+                await asyncio.Event().wait()  # a reader that waits for the end is cancelled with the application
             message = await receive()
             if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                body_is_there.set()
+                body_complete.set()
             return message
 
         async def departure() -> None:
-            await body_is_there.wait()
+            await body_complete.wait()
             while (await receive())["type"] != "http.disconnect":
                 pass
 

@@ -1,4 +1,4 @@
-"""Whether an image would be answered now: proved by one, but not more often than once a second."""
+"""Readiness: whether an image would be answered now, tested with one at most once per second."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ FRESH_S: Final = 1.0
 
 
 class Readiness:
-    """Remembers the last proof for a moment: anybody may ask, and a forward pass isn't free."""
+    """Tests the engine, and keeps a success for a second: the path is open, and a forward pass costs time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

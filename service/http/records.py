@@ -19,13 +19,13 @@ Templates = Annotated[
 
 
 class Asked(BaseModel):
-    """Something a caller sends: unknown fields are errors, so that a typing mistake can't pass for a default."""
+    """A record of a request; unknown fields are errors, so that a misspelt field is not silently a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Answered(BaseModel):
-    """Something we send."""
+    """A record of an answer."""
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
 
@@ -55,7 +55,7 @@ class ImageSource(Asked):
         return self
 
     def decoded(self) -> bytes:
-        """The file.
+        """The bytes of the file.
 
         Raises:
             ImageError: not base64.

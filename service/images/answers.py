@@ -1,4 +1,4 @@
-"""What is answered about images."""
+"""Records of the answer about one image."""
 
 from typing import Annotated, Literal
 

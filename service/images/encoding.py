@@ -17,7 +17,7 @@ FETCHES_AT_ONCE: Final = 8
 
 @dataclass(frozen=True)
 class Encoded:
-    """Uploads after the network.
+    """Encoded uploads.
 
     Args:
         found: {row: what was found in it}, in order.

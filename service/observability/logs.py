@@ -17,7 +17,7 @@ _QUIET: Final = (  # they warn about what callers send
 
 
 def configure(level: str = "info") -> None:
-    """Set the process's logging up, once; what libraries log through `logging` comes out the same way."""
+    """Configure logging for the process, once; messages of libraries through `logging` have the same form."""
     terminal = sys.stderr.isatty()
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,

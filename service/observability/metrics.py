@@ -1,4 +1,4 @@
-"""What Prometheus learns about HTTP; the engine tells about its own queue and workers in the same registry."""
+"""Prometheus metrics of HTTP; those of the engine are in the same registry."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The outermost layer: a request gets an id, a line in the log, its metrics, and an answer whatever happens."""
+"""The outermost middleware: gives each request an id, a log line, metrics and, after an unexpected error, a 500."""
 
 import time
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ log = structlog.get_logger("vlm_ood.http")
 
 @dataclass(frozen=True)
 class RequestMiddleware:
-    """Watches each request from outside.
+    """Logs and measures each request.
 
     Args:
         app: what comes after.
@@ -27,7 +27,7 @@ class RequestMiddleware:
     metrics: HttpMetrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, and answer 500 for what nobody caught."""
+        """Call the application, and answer 500 when it raises."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

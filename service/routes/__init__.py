@@ -1,1 +1,1 @@
-"""One file a noun."""
+"""The HTTP routes: one file per noun."""

@@ -1,4 +1,4 @@
-"""What routes ask for, in words. All of it is async: FastAPI gives each plain function a hop to a thread."""
+"""Dependencies of the routes. All are async: FastAPI would run a plain function in a thread."""
 
 from typing import Annotated, cast
 
@@ -19,7 +19,7 @@ bearer = HTTPBearer(auto_error=False, description="A key made by `vlm-ood keys c
 
 
 async def the_services(request: Request) -> Services:
-    """Of this application."""
+    """The services of the application that handles the request."""
     return cast(Services, request.app.state.services)
 
 
@@ -27,7 +27,7 @@ TheServices = Annotated[Services, Depends(the_services)]
 
 
 async def the_caller(request: Request, needed: SecurityScopes, _: Annotated[object, Depends(bearer)]) -> Principal:
-    """Who calls, if that is allowed to; the middleware has found out who it is.
+    """The caller, whom the middleware has identified, if its key has the access that the route needs.
 
     Raises:
         ForbiddenError: the key lacks the access that this route needs.
@@ -43,12 +43,12 @@ Caller = Annotated[Principal, Depends(the_caller)]
 
 
 async def one_charge(response: Response, caller: Caller, services: TheServices) -> None:
-    """A request without images counts as one."""
+    """Charge a request without images as one image."""
     await charge(response, caller, services, 1)
 
 
 async def charge(response: Response, caller: Principal, services: Services, images: int) -> None:
-    """Take images off the caller's account and say what is left."""
+    """Charge images to the caller's key, and set the headers that say what is left."""
     response.headers.update(await services.limiter.charge(caller, images))
 
 
@@ -97,7 +97,7 @@ async def the_detector_score_request(
 async def the_calibration_request(
     request: Request, response: Response, caller: Caller, services: TheServices
 ) -> Body[CalibrationOptions]:
-    """Images that belong."""
+    """In-distribution images, and how to calibrate."""
     body = await read_body(request, CalibrationOptions, CalibrationJson, services.settings.max_calibration_images)
     await charge(response, caller, services, len(body.uploads))
     return body

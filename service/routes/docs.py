@@ -21,7 +21,7 @@ async def docs(request: Request) -> HTMLResponse:
 
 @router.get("/docs/style.css")
 async def style() -> Response:
-    """Of the page."""
+    """The style sheet of the page."""
     return Response(files("service.routes").joinpath("docs.css").read_text(encoding="utf-8"), media_type="text/css")
 
 

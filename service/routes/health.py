@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, how is it doing?"""
+"""Liveness, readiness and metrics."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ router = APIRouter(tags=["health"])
 
 
 class Health(Answered):
-    """One word."""
+    """The state in one word."""
 
     status: Literal["alive", "ready"]
 

@@ -1,4 +1,4 @@
-"""/v1/methods: whatever is registered."""
+"""/v1/methods: the registered methods."""
 
 from fastapi import APIRouter, Depends, Path, Security
 
@@ -24,7 +24,7 @@ async def every() -> Methods:
 
 @router.get("/{name}", summary="Show a method", responses=problems(404))
 async def one(name: str = Path(max_length=100, examples=["mcm"])) -> MethodView:
-    """The same about one."""
+    """One method, as in the list."""
     try:
         return MethodView(**describe(name))
     except UnknownNameError as error:

@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI can't guess: bodies of two kinds, and problems."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: bodies of several content types, and problems."""
 
 from collections.abc import Sequence
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What a score request holds and what it answers."""
+"""Records of score requests and answers."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""From uploads to answers: one encode for all, one answer each, and a broken image breaks nothing else."""
+"""Scores uploads: all are encoded together, and each has an answer or an error of its own."""
 
 import time
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Who may call, how often, with how much, and what a browser may do with the answer."""
+"""Access by key, rate limits, limits of bodies and connections, headers for browsers, and fetching of URLs."""

@@ -1,4 +1,4 @@
-"""Who is calling: deny by default, on every path that is not listed as open."""
+"""Identifies the caller of a request by its key; every path that is not listed as open needs one."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -20,7 +20,7 @@ OPEN_FOLDERS: Final = ("/page/",)  # the files of the page: no data in them
 
 @dataclass(frozen=True)
 class Principal:
-    """A caller.
+    """The caller of a request.
 
     Args:
         tenant: whose detectors are seen.
@@ -40,12 +40,12 @@ LOCAL: Final = Principal("local", ALL_ACCESS)
 
 @dataclass(frozen=True)
 class AccessMiddleware:
-    """Finds out who calls before a byte of the body is read.
+    """Identifies the caller before any byte of the body is read.
 
     Args:
         app: what comes after.
         keys: where keys are looked up.
-        keyless: "until-first-key" lets the local user in while there are no keys, "always" whatever there is.
+        keyless: "until-first-key" accepts requests without a key until there is a key, "always" at any time.
     """
 
     app: ASGIApp
@@ -53,7 +53,7 @@ class AccessMiddleware:
     keyless: Literal["never", "until-first-key", "always"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on with a principal, or answer 401."""
+        """Set the principal and call the application, or answer 401."""
         if scope["type"] != "http" or is_open(scope["path"]):
             await self.app(scope, receive, send)
             return
@@ -83,5 +83,5 @@ class AccessMiddleware:
 
 
 def is_open(path: str) -> bool:
-    """Whether anybody may ask for this path."""
+    """Whether the path needs no key."""
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)

@@ -1,4 +1,4 @@
-"""Which addresses belong to the open internet, whatever form they hide in."""
+"""Tells public addresses from private ones, also where an IPv4 address is embedded in an IPv6 one."""
 
 import ipaddress
 from typing import Final
@@ -10,7 +10,7 @@ _COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 
 
 def is_public(address: str) -> bool:
-    """Whether a connection there can't reach this machine or its network."""
+    """Whether the address, and each IPv4 address embedded in it, is globally routable."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -23,7 +23,7 @@ def _is_global(ip: Address) -> bool:
 
 
 def _hidden_in(ip: Address) -> list[Address]:
-    """The IPv4 addresses that a mapping, a tunnel or a translator would really connect to."""
+    """The IPv4 addresses embedded in an IPv6 address by a mapping, a tunnel or a translator."""
     if isinstance(ip, ipaddress.IPv4Address):
         return []
     hidden: list[Address] = [found for found in (ip.ipv4_mapped, ip.sixtofour) if found is not None]

@@ -1,4 +1,4 @@
-"""Bodies are bounded while they stream in: bytes of one, bytes of all together, and time."""
+"""Limits request bodies while they arrive: bytes per body, bytes of all bodies together, and seconds per body."""
 
 import asyncio
 from collections.abc import MutableMapping
@@ -15,7 +15,14 @@ from service.request_id import request_id_of
 
 @dataclass
 class BodyLimits:
-    """Args: bytes of a JSON body, of any other, of all bodies being handled; seconds until the last byte."""
+    """Limits of bodies.
+
+    Args:
+        json_bytes: of a JSON body.
+        body_bytes: of any other body.
+        in_flight_bytes: of all bodies that are being handled.
+        timeout_s: seconds until the last byte of a body.
+    """
 
     json_bytes: int
     body_bytes: int
@@ -24,7 +31,7 @@ class BodyLimits:
 
 
 class BodyMiddleware:
-    """Stops reading at the limit, before anything is parsed or spooled."""
+    """Stops reading a body at its limit, before anything is parsed or written to disk."""
 
     def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
         self._app = app
@@ -32,7 +39,7 @@ class BodyMiddleware:
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on a `receive` that counts, and answer in the application's place when it counted too far."""
+        """Call the application with a `receive` that counts bytes, and answer in its place when a limit is exceeded."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -51,7 +58,7 @@ class BodyMiddleware:
             await response(scope, receive, send)
 
     def limit_of(self, headers: Headers) -> int:
-        """For a body of this kind."""
+        """Bytes that a body of this content type may have."""
         is_json = "json" in headers.get("content-type", "")
         return self._limits.json_bytes if is_json else self._limits.body_bytes
 
@@ -60,17 +67,17 @@ class BodyMiddleware:
         self._in_flight += count
 
     def full(self) -> bool:
-        """Whether all bodies together are too much."""
+        """Whether all bodies together exceed their limit."""
         return self._in_flight > self._limits.in_flight_bytes
 
     @property
     def timeout_s(self) -> float:
-        """For a whole body."""
+        """Seconds that a whole body may take."""
         return self._limits.timeout_s
 
 
 class _Body:
-    """One request's."""
+    """The body of one request."""
 
     def __init__(self, owner: BodyMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._owner, self._receive, self._send = owner, receive, send
@@ -83,7 +90,7 @@ class _Body:
         self.failure: ServiceError | None = None
 
     def check_length(self) -> None:
-        """Refuse by the header, before the first byte."""
+        """Refuse a body by its Content-Length, before its first byte is read."""
         length = self._headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             raise self._fail(MalformedBodyError(f"Content-Length {length[:20]!r} is not a number"))
@@ -91,7 +98,7 @@ class _Body:
             raise self._fail(self._too_large())
 
     async def receive(self) -> Message:
-        """The next message, counted."""
+        """Receive the next message and count its bytes."""
         if self._complete:
             return await self._receive()  # waits for the client to leave
         if self._ends_at is None:
@@ -117,7 +124,7 @@ class _Body:
             raise self._fail(BusyError("too many bytes in flight: try again in a moment", 1.0))
 
     async def send(self, message: Message) -> None:
-        """The application's answer, unless the body failed before it began."""
+        """Send the application's answer, unless the body has failed before the answer began."""
         if self.failure is not None and not self.answered:
             return
         self.answered = True

@@ -1,4 +1,4 @@
-"""What a browser may do with us: our own page and nothing else."""
+"""Protects the server from pages of other sites: security headers, and a check of Host and Origin."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -29,7 +29,7 @@ HEADERS: Final = MappingProxyType(
 
 @dataclass(frozen=True)
 class BrowserMiddleware:
-    """Sets the headers, and refuses names that aren't ours and writes that another site's page sent.
+    """Sets security headers, and refuses unknown hosts and writing requests of pages of other sites.
 
     Args:
         app: what comes after.
@@ -42,7 +42,7 @@ class BrowserMiddleware:
     origins: tuple[str, ...] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 421 or 403."""
+        """Call the application, or answer 421 or 403."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""Connections that send a request's head too slowly or without end are closed; uvicorn alone would wait for ever."""
+"""Closes connections whose request head is too slow or too long; uvicorn alone has no limit for either."""
 
 from asyncio import TimerHandle, Transport
 from typing import Any, Final
@@ -10,7 +10,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """HTTP with a bound on each request's head; bodies are the business of `bodies`."""
+    """HTTP/1.1 with limits on each request head; `bodies` limits the bodies."""
 
     head_timeout_s = HEAD_TIMEOUT_S
 
@@ -21,17 +21,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_timer: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """The first head must come soon."""
+        """Start the timer of the first head."""
         super().connection_made(transport)
         self._head_begins()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing to wait for."""
+        """Stop the timer."""
         self._head_ends()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and give up on a head without end."""
+        """Parse the bytes, and close the connection when a head is too long."""
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
@@ -39,13 +39,13 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._give_up()
 
     def on_message_begin(self) -> None:
-        """The next head has as long as the first."""
+        """Start the timer of the next head."""
         if not self._in_head:
             self._head_begins()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """Stop the timer: the head is complete."""
         self._head_ends()
         super().on_headers_complete()
 

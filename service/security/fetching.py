@@ -1,4 +1,4 @@
-"""Pictures by URL, without lending a caller our place in the network.
+"""Fetches images by URL without giving a caller access to the network of the server.
 
 Every address a name resolves to is checked, the connection is pinned to one of them (no second look-up that could say
 something else), every redirect starts over, and bytes are counted while they stream. Proxies of the environment are
@@ -24,7 +24,7 @@ _REDIRECTS: Final = {301, 302, 303, 307, 308}
 
 
 class UrlError(ImageError):
-    """A URL that isn't fetched, or that gave no picture."""
+    """A URL that is not fetched, or that gave no image."""
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -76,7 +76,7 @@ class PinnedTransport(httpx.AsyncBaseTransport):
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Gets pictures.
+    """Fetches images.
 
     Args:
         max_bytes: of a picture.

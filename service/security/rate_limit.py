@@ -1,4 +1,4 @@
-"""Images a minute and key, in a sliding window, told in the usual headers."""
+"""Limits images per minute and key in a sliding window; headers say what is left."""
 
 import time
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from service.security.access import Principal
 
 @dataclass(frozen=True)
 class RateLimiter:
-    """What each key has left.
+    """Counts the images of each key.
 
     Args:
         images_per_minute: of a key that has no limit of its own; None for no limit.
@@ -32,7 +32,7 @@ class RateLimiter:
         object.__setattr__(self, "_strategy", SlidingWindowCounterRateLimiter(storage))
 
     async def charge(self, principal: Principal, images: int) -> dict[str, str]:
-        """Take the images off the key's account; the headers that say what is left.
+        """Count images of a key, and return the headers that say what is left.
 
         Raises:
             RateLimitedError: not enough left; nothing is taken.

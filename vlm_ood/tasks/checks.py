@@ -1,4 +1,4 @@
-"""What can't work is refused before anything is loaded or encoded, in the words of whoever asks."""
+"""Refuses tasks that can't work before anything is loaded or encoded, in the words of the caller's interface."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -8,7 +8,8 @@ ARG VARIANT=cpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/vlm-ood
 ENV PATH=/opt/vlm-ood/bin:$PATH
-# PyTorch alone, before the sources: by far the largest layer changes least. PyPI's own wheels bring CUDA along.
+# PyTorch is installed before the sources are copied, so that a change of the sources does not rebuild this large layer.
+# The wheels on PyPI include CUDA.
 RUN case "$VARIANT" in \
       cpu) pip install --index-url https://download.pytorch.org/whl/cpu "torch>=2.4" "torchvision>=0.19" ;; \
       cuda) pip install "torch>=2.4" "torchvision>=0.19" ;; \
@@ -26,7 +27,7 @@ FROM python:3.12.11-slim-bookworm
 RUN useradd --system --uid 10001 --user-group --home-dir /data --no-create-home vlm-ood \
     && install --directory --owner vlm-ood --group vlm-ood --mode 0700 /data
 COPY --from=build /opt/vlm-ood /opt/vlm-ood
-# Everything that is written goes to /data, so that the root can be read-only; temporary files go to a tmpfs on /tmp.
+# All files are written to /data, so that the root can be read-only; temporary files go to a tmpfs on /tmp.
 ENV PATH=/opt/vlm-ood/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -1,11 +1,11 @@
-"""vlm-ood: give it images and class names, and it says which images don't belong, why, and where.
+"""vlm-ood: zero-shot out-of-distribution (OOD) detection for images with CLIP-like encoders.
 
 import vlm_ood as vo
 
 encoder = vo.load_encoder("embedded")
 bank = vo.text_bank(encoder, ["cat", "dog"])
 fitted = vo.create_detector("mcm").fit(vo.Task(classes=bank))
-scores = fitted.score(encoder.encode_images(images))  # higher is more out of distribution
+scores = fitted.score(encoder.encode_images(images))  # higher is more out-of-distribution
 """
 
 from vlm_ood import metrics

@@ -1,4 +1,4 @@
-"""k-th nearest neighbour: how far is the image from the labelled images?
+"""k-th nearest neighbour: the distance of an image to the labelled images.
 
 Paper: Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022, arXiv 2204.06507: minus the
 k-th largest cosine to the training images is a distance; their k is our `k`.

@@ -15,7 +15,7 @@ def build() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        help="Give it images and class names, and it says which images don't belong, why, and where.",
+        help="Zero-shot out-of-distribution detection for images: give class names, and score images against them.",
     )
     for found in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
         module = importlib.import_module(f"{__name__}.{found.name}")

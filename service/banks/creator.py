@@ -96,8 +96,9 @@ class BankCreator:
         _check_found(labels, encoded)
         images = await in_thread(self.threads, lambda: _labelled(labels, encoded))
         digest = await in_thread(self.threads, lambda: _digest(encoder, labels, uploads, encoded))
+        packed = await in_thread(self.threads, images.to_bytes)
         row = _row(tenant, options, encoder, "support", digest, rows=len(images))
-        return Created(*await self.made.store.create(row, images.to_bytes()), errors=encoded.errors)
+        return Created(*await self.made.store.create(row, packed), errors=encoded.errors)
 
     async def from_spec(self, tenant: str, asked: TemplatesJson | MinedJson) -> Created:
         """A bank that is stored as its spec; what can't be made at all is an error before anything is stored.

@@ -122,7 +122,10 @@ class MadeBanks:
         encoder = await self._building.engine.encoder(row.encoder)
         sources = await self.sources(stored_in([spec]), encoder)
         mines = isinstance(spec, MinedBank)
-        return await self._building.run(encoder, sources, lambda builder: builder.bank(spec), mines=mines)
+        bank = await self._building.run(encoder, sources, lambda builder: builder.bank(spec), mines=mines)
+        if not row.rows:
+            await self.store.count(row, len(bank))
+        return bank
 
 
 def _parsed(kind: str, content: bytes) -> Content:

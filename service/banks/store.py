@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select, union
+from sqlalchemy import func, insert, select, union, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -118,6 +118,11 @@ class BankStore:
             NotFoundError: nothing of the tenant's is called `after`.
         """
         return await self.database.run(lambda session: page(session, BankRow, tenant, limit, after, "bank"))
+
+    async def count(self, row: BankRow, rows: int) -> None:
+        """Note how many rows a bank has that was made from its spec, wherever it is stored."""
+        uncounted = update(BankRow).where(BankRow.digest == row.digest, BankRow.rows == 0).values(rows=rows)
+        await self.database.run(lambda session: session.execute(uncounted))
 
     async def read(self, row: BankRow) -> bytes:
         """The content of a bank's blob.

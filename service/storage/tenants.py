@@ -30,7 +30,7 @@ def owned(session: Session, table: type[Row], tenant: str, row_id: str, noun: st
     Raises:
         NotFoundError: it has none; `noun` says of what.
     """
-    row = session.get(table, row_id)
+    row = None if "\0" in row_id else session.get(table, row_id)  # PostgreSQL has no text with a NUL
     if row is None or row.tenant != tenant:
         raise NotFoundError(f"no {noun} {row_id[:100]!r}; see GET /v1/{noun}s")
     return row

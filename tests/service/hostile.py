@@ -62,7 +62,17 @@ CLASSES: Final = ["cat", "coffee", "rocket"]
 
 def requests(random: Random) -> Iterator[Hostile]:
     """Without end, each kind about as often as any other."""
-    kinds: list[Callable[[Random], Hostile]] = [_pictures, _damaged, _json, _fields, _raw, _paths, _many, _large]
+    kinds: list[Callable[[Random], Hostile]] = [
+        _pictures,
+        _damaged,
+        _json,
+        _fields,
+        _raw,
+        _paths,
+        _many,
+        _large,
+        _banks,
+    ]
     while True:
         yield random.choice(kinds)(random)
 
@@ -134,6 +144,9 @@ def _fields(random: Random) -> Hostile:
             ("urls", "http://169.254.169.254/latest/meta-data"),
             ("negatives", '{"lexicon": "../../etc/passwd"}'),
             ("negatives", '{"words": []}'),
+            ("negatives", '{"bank": "../../etc/passwd"}'),
+            ("classes", '{"bank": "bnk_%00"}'),
+            ("support", "[" * 50_000),
         ]
     )
     return _form(f"field {name}", ("a.jpg", photograph(random)), **{name: value})
@@ -164,7 +177,7 @@ def _raw(random: Random) -> Hostile:
             b"\xff\xfe{}",
         ]
     )
-    path = random.choice(["/v1/score", "/v1/detectors", "/v1/detectors/det_0/score"])
+    path = random.choice(["/v1/score", "/v1/detectors", "/v1/detectors/det_0/score", "/v1/banks"])
     return Hostile("raw bytes", path=path, sent={"content": content, "headers": {"content-type": kind}})
 
 
@@ -175,6 +188,8 @@ def _paths(random: Random) -> Hostile:
             "/v1/detectors/%00",
             "/v1/detectors/" + "a" * 5000,
             "/v1/methods/%ff%fe",
+            "/v1/banks/..%2f..%2fetc%2fpasswd",
+            "/v1/banks?after=%00",
             "/v1/detectors?limit=-1",
             "/v1/detectors?limit=1e9&after=';drop table detectors;--",
             "/page/../../settings.py",
@@ -194,6 +209,32 @@ def _many(random: Random) -> Hostile:
 def _large(random: Random) -> Hostile:
     content = photograph(random) + bytes(21 * 2**20)
     return _form("oversized file", ("a.jpg", content), ("good.jpg", photograph(random)))
+
+
+def _banks(random: Random) -> Hostile:
+    """Files that are none, or whose header lies, and labels that don't fit."""
+    rows = struct.pack("<32f", *([random.random()] * 32))
+    entry = {"dtype": "F32", "shape": [2, 16], "data_offsets": [0, 128]}
+    headers: list[Any] = [
+        {},
+        {"embeddings": entry | {"shape": [2**62, 2**62]}},
+        {"embeddings": entry | {"dtype": "F8_E4M3"}},
+        {"embeddings": entry | {"data_offsets": [0, 2**63]}},
+        {"embeddings": entry, "again": entry},
+        {"embeddings": entry, "__metadata__": {"names": "[" * 50_000}},
+        {"embeddings": entry, "__metadata__": {"names": json.dumps(["a\x00", "b" * 10_000])}},
+        {f"tensor {row}": entry | {"shape": [0, 16], "data_offsets": [0, 0]} for row in range(20_000)},
+    ]
+    header = json.dumps(random.choice(headers)).encode()
+    length = random.choice([len(header), len(header), 2**63, 0, 10**7])
+    content = random.choice([struct.pack("<Q", length) + header + rows, random.randbytes(500), b""])
+    if random.random() < 0.2:
+        images = [("images", ("a.jpg", photograph(random), "image/jpeg"))]
+        return Hostile("labels", path="/v1/banks", sent={"files": images, "data": {"labels": ["\x00"] * 1000}})
+    sent = {"files": {"file": ("../../etc/passwd", content, "application/octet-stream")}, "data": {"label": "x" * 300}}
+    if random.random() < 0.7:
+        del sent["data"]
+    return Hostile("bank", path="/v1/banks", sent=sent)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

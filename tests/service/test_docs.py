@@ -15,6 +15,7 @@ from service.problems import INVALID, KINDS
 from service.security.access import OPEN_PATHS
 from service.settings import Settings
 from tests.conftest import ROOT
+from tests.fakes import FakeEncoder
 from tests.service.fakes import FakeEngine, png
 from tests.service.running import running
 from vlm_ood.io.vectors import save_bank, save_features
@@ -30,6 +31,7 @@ def test_every_command_of_the_tour_is_answered(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path / "data")
     (tmp_path / "cat.png").write_bytes(png("red"))
     (tmp_path / "rocket.jpg").write_bytes(png("lime"))
+    save_bank(tmp_path / "negatives.safetensors", vo.text_bank(FakeEncoder(), ["sofa", "lamp", "river"]))
     commands = "".join(re.findall(r"```sh\n(.*?)```", API, re.DOTALL)).replace("curl -s ", "curl -sS --fail-with-body ")
     with running(create_app(settings, engine), settings) as url:
         ran = subprocess.run(
@@ -41,7 +43,7 @@ def test_every_command_of_the_tour_is_answered(tmp_path: Path) -> None:
             timeout=60,
         )
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr
-    assert ran.stdout.count('"results"') == 3
+    assert ran.stdout.count('"results"') == 4
     assert re.search(r'"decision":"(in|out)"', ran.stdout)
 
 

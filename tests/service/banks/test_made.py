@@ -101,6 +101,15 @@ def test_a_bank_that_takes_long_is_accepted_and_ready_later(start: Start) -> Non
     assert (shown["state"], shown["rows"], shown["error"]) == ("ready", 2, None)
 
 
+def test_a_list_shows_how_many_rows_a_bank_has_that_was_made_after_it_was_stored(start: Start) -> None:
+    spec = MINED | {"classes": ["seen in", "this test alone"]}
+    bank = start(prepare_wait_s=1e-9).post("/v1/banks", json=spec).json()["id"]
+    client = start()
+    detector = {"classes": ["a", "b"], "method": "neglabel", "negatives": {"bank": bank}}
+    assert client.post("/v1/detectors", json=detector).status_code == 201
+    assert client.get("/v1/banks").json()["banks"][0]["rows"] == 2
+
+
 def test_a_detector_waits_for_its_bank_and_is_ready_with_it(start: Start) -> None:
     client = start(prepare_wait_s=1e-9)
     bank = client.post("/v1/banks", json=MINED).json()["id"]

@@ -179,6 +179,18 @@ def test_what_the_form_holds_is_checked(client: TestClient) -> None:
     assert upload(client, bank, label="x" * 201).status_code == 422
 
 
+def test_the_document_has_all_three_forms(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    content = document["paths"]["/v1/banks"]["post"]["requestBody"]["content"]
+    file, images = content["multipart/form-data"]["schema"]["oneOf"]
+    assert (set(file["required"]), set(images["required"])) == ({"file"}, {"images", "labels"})
+    spec = document["components"]["schemas"]["BankJson"]
+    assert set(spec["discriminator"]["mapping"]) == {"templates", "mined"}
+    assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/BankJson"}
+    made = client.post("/v1/banks", json=content["application/json"]["example"])
+    assert made.status_code == 201, made.text
+
+
 def test_every_limit_is_told(start: Start) -> None:
     client = start(max_bank_bytes=1000, max_bank_rows=4, max_banks=2)
     assert upload(client, colours(*map(str, range(20)))).status_code == 413

@@ -31,17 +31,17 @@ from vlm_ood.errors import VlmOodError
 PAGE: Final = Path(__file__).parent / "page"
 
 DESCRIPTION: Final = (
-    "Give it images and class names, and it says which images don't belong. A score is higher for more out of "
-    "distribution, for every method. Errors are problems of RFC 9457."
+    "Zero-shot out-of-distribution detection: scores images against class names. For every method, a higher score is "
+    "more out-of-distribution. Errors are problems of RFC 9457."
 )
 
 
 def create_app(settings: Settings | None = None, engine: Engine | None = None) -> FastAPI:
-    """The server.
+    """Create the application; its services start and stop with it.
 
     Args:
-        settings: by default those of the environment.
-        engine: that encodes; by default one of these settings.
+        settings: by default read from the environment.
+        engine: encodes images and text; by default one made from the settings.
 
     Raises:
         StorageError: the database can't be opened.
@@ -124,8 +124,8 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
-        kind = ProblemType(f"http-{error.status_code}", error.status_code, error.detail)
-        return problem_response(kind, error.detail, request_id_of(request.scope), headers=error.headers)
+        problem = ProblemType(f"http-{error.status_code}", error.status_code, error.detail)
+        return problem_response(problem, error.detail, request_id_of(request.scope), headers=error.headers)
 
 
 def _field_error(error: dict[str, Any]) -> dict[str, str]:

@@ -30,15 +30,15 @@ class ConflictError(ServiceError):
 
 
 class BodyTooLargeError(ServiceError):
-    """More bytes or parts than a request may hold."""
+    """A request with too many bytes, files or fields."""
 
 
 class BodyTooSlowError(ServiceError):
-    """A body that didn't arrive in time."""
+    """A body that did not arrive in time."""
 
 
 class UnsupportedBodyError(ServiceError):
-    """A content type that this route doesn't read."""
+    """A content type that this route does not accept."""
 
 
 class MisdirectedError(ServiceError):
@@ -65,4 +65,4 @@ class BusyError(RetryableError):
 
 
 class PreparingError(RetryableError):
-    """A detector or a bank is still being made."""
+    """A detector or a bank is still being prepared."""

@@ -24,7 +24,7 @@ from service.errors import (
 )
 from vlm_ood import errors as core
 
-MAX_DETAIL = 2000  # characters: a message may quote what it was given
+MAX_DETAIL = 2000  # characters; a message may quote its input
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ INVALID: Final = ProblemType("invalid-request", 422, "The request doesn't fit th
 INTERNAL: Final = ProblemType("internal", 500, "Internal error")
 
 
-KINDS: Final[Mapping[type[core.VlmOodError], ProblemType]] = MappingProxyType(
+PROBLEM_TYPES: Final[Mapping[type[core.VlmOodError], ProblemType]] = MappingProxyType(
     {
         core.ImageError: ProblemType("image", 422, "The image can't be used"),
         core.VectorError: ProblemType("vectors", 422, "Vectors can't be used"),
@@ -58,7 +58,7 @@ KINDS: Final[Mapping[type[core.VlmOodError], ProblemType]] = MappingProxyType(
         core.ParameterError: ProblemType("parameters", 422, "Parameters are unknown or out of range"),
         core.TaskError: ProblemType("task", 422, "The method needs another part"),
         core.InputError: ProblemType("input", 422, "The input can't be used"),
-        core.CapabilityError: ProblemType("capability", 422, "The encoder can't give this"),
+        core.CapabilityError: ProblemType("capability", 422, "The encoder does not support this"),
         core.EncoderError: ProblemType("encoder", 503, "The encoder can't be used"),
         core.StorageError: ProblemType("storage", 507, "Nothing could be stored"),
         core.VlmOodError: ProblemType("internal", 500, "Internal error"),
@@ -84,24 +84,32 @@ KINDS: Final[Mapping[type[core.VlmOodError], ProblemType]] = MappingProxyType(
 )
 
 
-def kind_of(error: core.VlmOodError) -> ProblemType:
+def problem_type_of(error: core.VlmOodError) -> ProblemType:
     """The problem type of an error: that of its class or of the nearest base class in the table."""
-    return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
+    return next(PROBLEM_TYPES[cls] for cls in type(error).__mro__ if cls in PROBLEM_TYPES)
 
 
 def problem_response(
-    kind: ProblemType, detail: str, request_id: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    problem: ProblemType, detail: str, request_id: str, *, headers: Mapping[str, str] | None = None, **more: Any
 ) -> JSONResponse:
-    """An answer of type application/problem+json."""
+    """An answer of type application/problem+json.
+
+    Args:
+        problem: gives type, title and status.
+        detail: of this error; cut to `MAX_DETAIL` characters.
+        request_id: under which the log has more.
+        headers: of the answer.
+        more: further members of the problem.
+    """
     content = {
-        "type": kind.type,
-        "title": kind.title,
-        "status": kind.status,
+        "type": problem.type,
+        "title": problem.title,
+        "status": problem.status,
         "detail": printable(detail[:MAX_DETAIL]),
         "request_id": request_id,
         **more,
     }
-    return JSONResponse(content, kind.status, dict(headers or {}), "application/problem+json")
+    return JSONResponse(content, problem.status, dict(headers or {}), "application/problem+json")
 
 
 def printable(text: str) -> str:
@@ -111,16 +119,16 @@ def printable(text: str) -> str:
 
 def response_to(error: core.VlmOodError, request_id: str) -> JSONResponse:
     """The problem document of an error, with `Retry-After` and `WWW-Authenticate` where they apply."""
-    kind = kind_of(error)
-    detail = "the log has more under this request id" if kind.status == 500 else str(error)
-    return problem_response(kind, detail, request_id, headers=_headers(error, kind))
+    problem = problem_type_of(error)
+    detail = "the server's log has details under this request id" if problem.status == 500 else str(error)
+    return problem_response(problem, detail, request_id, headers=_headers(error, problem))
 
 
-def _headers(error: core.VlmOodError, kind: ProblemType) -> dict[str, str]:
+def _headers(error: core.VlmOodError, problem: ProblemType) -> dict[str, str]:
     headers = {}
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(retry_after_s)))
-    if kind.status == 401:
+    if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return headers

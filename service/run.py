@@ -28,7 +28,7 @@ def run(settings: Settings) -> None:
     server = server_of(create_app(settings), settings)
     server.run()
     if not server.started:
-        raise SystemExit(3)  # the log says why
+        raise SystemExit(3)
 
 
 def server_of(app: FastAPI, settings: Settings) -> uvicorn.Server:
@@ -64,7 +64,7 @@ def check_reach(settings: Settings) -> None:
     try:
         if not any(key.revoked_at is None for key in KeyStore(database).all()):
             raise SettingsError(
-                f"{settings.host} can be reached from other machines and there are no keys: make one with "
+                f"{settings.host} can be reached from other machines and there are no keys: create one with "
                 "`vlm-ood keys create`, listen on 127.0.0.1, or give --insecure"
             )
     finally:

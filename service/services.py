@@ -1,4 +1,4 @@
-"""What a running server is made of, put together once."""
+"""The components of a running server, and how they are assembled."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ BUILDERS: Final = 8  # tasks being built at once; each waits for the engine most
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that routes ask for."""
+    """The components that routes use."""
 
     settings: Settings
     engine: Engine
@@ -55,12 +55,12 @@ class Services:
     pools: tuple[ThreadPoolExecutor, ...]
 
     async def start(self) -> None:
-        """Load the encoders; returns when images can be scored."""
+        """Delete unused files and load the encoders; returns when images can be scored."""
         await self.blobs.sweep()
         await self.engine.start()
 
     async def stop(self) -> None:
-        """Finish what was begun and give everything back."""
+        """Stop the engine and release threads, connections and the database."""
         await self.prepared.close()
         await self.banks.close()
         await self.engine.stop()
@@ -72,7 +72,11 @@ class Services:
 
 
 def assemble(settings: Settings, engine: Engine | None = None) -> Services:
-    """The parts of a server with these settings.
+    """Create the components of a server.
+
+    Args:
+        settings: of the server.
+        engine: encodes images and text; by default a `LocalEngine`.
 
     Raises:
         StorageError: the database can't be opened.

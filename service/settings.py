@@ -17,11 +17,11 @@ MIB = 2**20
 
 
 class SettingsError(InputError):
-    """Settings that contradict each other or would be unsafe."""
+    """Settings that contradict each other or are unsafe."""
 
 
 def _split(value: object) -> object:
-    """'a,b' as in an environment variable."""
+    """("a", "b") for "a,b"; other values unchanged."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
@@ -35,20 +35,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="VLM_OOD_", frozen=True, extra="forbid")
 
-    # where
+    # address and storage
     host: str = "127.0.0.1"
     port: Annotated[int, Ge(0)] = 8000
     data: Path = Field(default_factory=lambda: user_data_path("vlm-ood"))
     database_url: str = ""  # SQLite in the data folder
 
-    # who
+    # access
     insecure: bool = False
-    allowed_hosts: Names = ()  # of the Host header; on loopback the names of this machine, else any
+    allowed_hosts: Names = ()  # Host headers; empty: on loopback the names of this machine, else any
     cors_origins: Names = ()
-    images_per_minute: Count | None = 6000  # a key may have its own
+    images_per_minute: Count | None = 6000  # for keys without their own limit
     rate_limit_storage: str = "async+memory://"
 
-    # what a request may hold
+    # limits per request and tenant
     max_body_bytes: Count = 100 * MIB
     max_json_bytes: Count = 32 * MIB
     max_bytes_in_flight: Count = 1024 * MIB
@@ -60,24 +60,24 @@ class Settings(BaseSettings):
     max_classes: Count = 10_000
     max_templates: Count = 256
     max_prompts: Count = 200_000  # classes times templates
-    max_words: Count = 100_000  # of a list of negatives in a request
-    max_detectors: Count = 1000  # a tenant
-    max_bank_bytes: Count = 64 * MIB  # of a file with a bank
+    max_words: Count = 100_000  # words of a list of negatives in a request
+    max_detectors: Count = 1000  # per tenant
+    max_bank_bytes: Count = 64 * MIB  # per uploaded bank
     max_bank_rows: Count = 100_000
-    max_support_images: Count = 512  # labelled images in a request
-    max_banks: Count = 1000  # a tenant
-    max_banks_bytes: Count = 1024 * MIB  # of all vectors that a tenant stored
+    max_support_images: Count = 512  # labelled images per request
+    max_banks: Count = 1000  # per tenant
+    max_banks_bytes: Count = 1024 * MIB  # all vectors that a tenant stores
     max_connections: Count = 256
     keep_alive_s: Annotated[int, Ge(1)] = 5
 
-    # pictures by URL
+    # images by URL
     url_input: bool = False
     url_schemes: Names = ("https",)
     url_ports: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)] = (443,)
     url_timeout_s: Seconds = 10.0
 
     # scoring
-    encoders: Names = ("embedded",)  # what may be asked for; the first is the default
+    encoders: Names = ("embedded",)  # that requests may name; the first is the default
     device: str = "auto"
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     workers: Literal["process", "inline"] = "process"
@@ -89,12 +89,12 @@ class Settings(BaseSettings):
     judge_threads: Count = 2
     detector_cache_bytes: Count = 256 * MIB
     bank_cache_bytes: Count = 256 * MIB  # text banks in memory
-    image_cache_bytes: Annotated[int, Ge(0)] = 64 * MIB  # features of pictures seen before; 0 keeps none
-    head_bytes: Count = 256 * MIB  # of detectors that run beside the network, on each device
+    image_cache_bytes: Annotated[int, Ge(0)] = 64 * MIB  # features by file content; 0 disables the cache
+    head_bytes: Count = 256 * MIB  # per device, state of detectors that run in the worker
     prepare_wait_s: Seconds = 10.0  # how long a request waits for its detector
     prepare_limit_s: Seconds = 1800.0
 
-    # watching
+    # monitoring
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str = ""
 

@@ -1,1 +1,1 @@
-"""What there is to choose from: methods, encoders, templates, lexicons."""
+"""Records of the lists of methods, encoders, templates and lexicons."""

@@ -1,4 +1,4 @@
-"""What there is to choose from."""
+"""Records of methods, encoders, templates and lexicons, as the API lists them."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from service.http.records import Answered
 
 
 class MethodView(Answered):
-    """A detector method."""
+    """A scoring method."""
 
     name: Annotated[str, Field(examples=["mcm"])]
     summary: str
@@ -20,7 +20,7 @@ class MethodView(Answered):
 
 
 class EncoderView(Answered):
-    """An encoder that may be asked for; sizes are known once it was loaded."""
+    """An encoder that requests may name; the optional fields are null until it was loaded."""
 
     name: Annotated[str, Field(examples=["embedded"])]
     state: Literal["cold", "loading", "ready", "failed"]
@@ -55,24 +55,24 @@ class LexiconView(Answered):
 
 
 class Methods(Answered):
-    """Every method."""
+    """All methods."""
 
     methods: list[MethodView]
 
 
 class Encoders(Answered):
-    """Every encoder that may be asked for."""
+    """All encoders that requests may name."""
 
     encoders: list[EncoderView]
 
 
 class TemplateSets(Answered):
-    """Every set of templates."""
+    """All sets of templates."""
 
     templates: list[TemplatesView]
 
 
 class Lexicons(Answered):
-    """Every word list."""
+    """All word lists."""
 
     lexicons: list[LexiconView]

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.http.body import Upload
 from service.http.records import Answered
-from service.problems import kind_of
+from service.problems import problem_type_of
 from vlm_ood.errors import VlmOodError
 
 Decision = Literal["in", "out"]
@@ -43,4 +43,6 @@ class ImageAnswer(Answered):
 
 def failure(row: int, upload: Upload, error: VlmOodError) -> ImageAnswer:
     """The answer about an image that can't be used."""
-    return ImageAnswer(index=row, image=upload.name, error=ItemError(code=kind_of(error).slug, message=str(error)))
+    return ImageAnswer(
+        index=row, image=upload.name, error=ItemError(code=problem_type_of(error).slug, message=str(error))
+    )

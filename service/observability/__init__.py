@@ -1,1 +1,1 @@
-"""Logs, metrics and traces; never an image, a class name or a key."""
+"""Logs, metrics and traces; they never contain an image, a class name or a key."""

@@ -1,4 +1,4 @@
-"""Structured logs: JSON for machines, lines for a terminal."""
+"""Structured logs: JSON lines, or plain text on a terminal."""
 
 import logging
 import sys
@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-_QUIET: Final = (  # they warn about what callers send
+_QUIET: Final = (  # these libraries log warnings about the content of requests
     "httpx",
     "httpcore",
     "PIL",
@@ -46,5 +46,5 @@ def configure(level: str = "info") -> None:
 
 
 def _for_people() -> structlog.dev.ConsoleRenderer:
-    """Without the values of variables in tracebacks: they may be images and keys."""
+    """A console renderer whose tracebacks omit the values of variables, which may be images and keys."""
     return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)

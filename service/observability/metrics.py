@@ -9,7 +9,7 @@ _SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 3
 
 
 class HttpMetrics:
-    """Labels are routes and statuses, never paths, names or tenants: their number is bounded."""
+    """Metrics of requests. Labels are methods, routes and statuses, never paths or tenants: their number is bounded."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -17,7 +17,7 @@ class HttpMetrics:
         )
         self.seconds = Histogram(
             "vlm_ood_http_request_seconds",
-            "From the first byte in to the last byte out.",
+            "Seconds from the first byte of a request to the last byte of its answer.",
             ["route"],
             buckets=_SECONDS,
             registry=registry,
@@ -25,11 +25,11 @@ class HttpMetrics:
         self.in_flight = Gauge("vlm_ood_http_requests_in_flight", "Requests being handled.", registry=registry)
         self.images = Counter("vlm_ood_images", "Images answered, by outcome.", ["outcome"], registry=registry)
         self.judge_seconds = Histogram(
-            "vlm_ood_judge_seconds", "From features to answers.", buckets=_SECONDS, registry=registry
+            "vlm_ood_judge_seconds", "Seconds from features to answers.", buckets=_SECONDS, registry=registry
         )
 
     def record(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request; 499 for a client that left."""
+        """Count one request; status 0 (the client disconnected before an answer) is recorded as 499."""
         known = method if method in METHODS else "other"
         self.requests.labels(known, route, str(status or 499)).inc()
         self.seconds.labels(route).observe(seconds)

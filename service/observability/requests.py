@@ -48,7 +48,7 @@ class RequestMiddleware:
                 log.exception("request failed", path=scope["path"])
                 if status:
                     raise
-                response = problem_response(INTERNAL, "the log has more under this request id", request_id)
+                response = problem_response(INTERNAL, "the server's log has details under this request id", request_id)
                 await response(scope, receive, watched)
             finally:
                 self._record(scope, status, time.perf_counter() - started)

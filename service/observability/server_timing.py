@@ -1,9 +1,14 @@
-"""The Server-Timing header: where a request's time went."""
+"""The Server-Timing header: how long each stage of a request took."""
 
 from service.engine import Timings
 
 
 def server_timing(timings: Timings, score_s: float) -> str:
-    """Milliseconds in the queue, in decoding, in the network and in the score."""
+    """The header's value, in milliseconds: queue, decode, encode (the network) and score.
+
+    Args:
+        timings: of the engine, in seconds.
+        score_s: seconds of scoring.
+    """
     parts = {"queue": timings.queue_s, "decode": timings.decode_s, "encode": timings.encode_s, "score": score_s}
     return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in parts.items())

@@ -1,4 +1,4 @@
-"""OpenTelemetry, when the extra `otel` is installed and an endpoint is set."""
+"""Traces for OpenTelemetry; needs the extra `otel` and an endpoint."""
 
 from fastapi import FastAPI
 
@@ -6,11 +6,11 @@ from vlm_ood.errors import InputError
 
 
 def trace(app: FastAPI, endpoint: str) -> None:
-    """Send a span a request to an OTLP collector over HTTP.
+    """Send one span per request to an OTLP collector over HTTP.
 
     Args:
-        app: whose requests to trace.
-        endpoint: such as http://127.0.0.1:4318/v1/traces; empty for none.
+        app: the application to trace.
+        endpoint: such as http://127.0.0.1:4318/v1/traces; empty for no tracing.
 
     Raises:
         InputError: the extra isn't installed.

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from service.banks.records import BankJson, BankOptions, SupportOptions
 from service.calibration.records import CalibrationJson, CalibrationOptions
 from service.http.records import Asked, Images, Problem
-from service.problems import INVALID, KINDS
+from service.problems import INVALID, PROBLEM_TYPES
 from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
 
 BODIES: Final[tuple[type[BaseModel], ...]] = (
@@ -74,8 +74,8 @@ def _form(options: type[Asked], field: str, schema: dict[str, Any]) -> dict[str,
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route: what may go wrong everywhere, and these."""
     titles: dict[int, list[str]] = {}
-    for kind in [*KINDS.values(), INVALID]:
-        titles.setdefault(kind.status, []).append(kind.title)
+    for problem in [*PROBLEM_TYPES.values(), INVALID]:
+        titles.setdefault(problem.status, []).append(problem.title)
     everywhere = (401, 403, 413, 421, 422, 429)
     return {
         status: {

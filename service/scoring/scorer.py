@@ -14,7 +14,7 @@ from service.http.body import Upload
 from service.images.answers import ImageAnswer, NearestView, failure
 from service.images.encoding import Encoded, UploadEncoder
 from service.observability.metrics import HttpMetrics
-from service.problems import kind_of
+from service.problems import problem_type_of
 from service.scoring.records import AnswerOptions
 from service.threads import in_thread
 from vlm_ood.calibration import Calibration, is_above, tolerance_of
@@ -62,7 +62,7 @@ class Scorer:
         self.metrics.images.labels("scored").inc(len(encoded.found))
         self.metrics.judge_seconds.observe(seconds)
         for error in encoded.errors.values():
-            self.metrics.images.labels(kind_of(error).slug).inc()
+            self.metrics.images.labels(problem_type_of(error).slug).inc()
 
 
 def _judged(

@@ -15,7 +15,7 @@ Access = Literal["score", "manage", "metrics"]
 ALL_ACCESS: Final = frozenset[Access](get_args(Access))
 
 OPEN_PATHS: Final = frozenset({"/", "/livez", "/readyz", "/docs", "/docs/style.css", "/openapi.json"})
-OPEN_FOLDERS: Final = ("/page/",)  # the files of the page: no data in them
+OPEN_FOLDERS: Final = ("/page/",)  # the static files of the page
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class AccessMiddleware:
         if self.keyless == "always" or (self.keyless == "until-first-key" and not await self.keys.any()):
             return LOCAL
         raise UnauthenticatedError(
-            "send the header 'Authorization: Bearer KEY'; keys are made by `vlm-ood keys create`"
+            "send the header 'Authorization: Bearer KEY'; create a key with `vlm-ood keys create`"
         )
 
     async def _holder(self, token: str) -> Principal:

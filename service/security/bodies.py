@@ -63,7 +63,7 @@ class BodyMiddleware:
         return self._limits.json_bytes if is_json else self._limits.body_bytes
 
     def take(self, count: int) -> None:
-        """Count bytes that are kept until the request ends."""
+        """Add to the bytes in flight; they are subtracted when the request ends."""
         self._in_flight += count
 
     def full(self) -> bool:
@@ -108,7 +108,7 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             raise self._fail(
-                BodyTooSlowError(f"the body took more than {self._owner.timeout_s:g} s: send less at once")
+                BodyTooSlowError(f"the body took more than {self._owner.timeout_s:g} s: send fewer images per request")
             ) from None
         self._count(message)
         return message
@@ -121,7 +121,7 @@ class _Body:
         if self.received > self._limit:
             raise self._fail(self._too_large())
         if self._owner.full():
-            raise self._fail(BusyError("too many bytes in flight: try again in a moment", 1.0))
+            raise self._fail(BusyError("the server is handling too many bytes: try again later", 1.0))
 
     async def send(self, message: Message) -> None:
         """Send the application's answer, unless the body has failed before the answer began."""
@@ -132,7 +132,7 @@ class _Body:
 
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(
-            f"the body is larger than {self._limit:,} bytes: send fewer images at once, smaller ones, "
+            f"the body is larger than {self._limit:,} bytes: send fewer or smaller images per request, "
             "or files (multipart) in place of base64"
         )
 

@@ -64,8 +64,8 @@ class BrowserMiddleware:
         host = headers.get("host", "")
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if self.hosts and name.lower() not in self.hosts:
-            return MisdirectedError(f"host {name[:100]!r} is not served here: set VLM_OOD_ALLOWED_HOSTS to allow it")
+            return MisdirectedError(f"host {name[:100]!r} is not allowed: add it to VLM_OOD_ALLOWED_HOSTS")
         foreign = headers.get("sec-fetch-site") in {"cross-site", "same-site"}
         if method not in {"GET", "HEAD", "OPTIONS"} and foreign and headers.get("origin") not in self.origins:
-            return ForbiddenError("another site's page may not write here: set VLM_OOD_CORS_ORIGINS to allow it")
+            return ForbiddenError("a page of this origin may not write: add the origin to VLM_OOD_CORS_ORIGINS")
         return None

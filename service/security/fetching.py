@@ -28,17 +28,17 @@ class UrlError(ImageError):
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Every address of the name."""
+    """All IP addresses of a host name."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class PinnedTransport(httpx.AsyncBaseTransport):
-    """Connects to a checked address, while Host and the certificate's name stay those of the URL.
+    """Connects to a checked address; the Host header and the certificate's name stay those of the URL.
 
     Args:
-        inner: what connects.
-        resolve: from a name to its addresses.
+        inner: the transport that connects.
+        resolve: gives the addresses of a host name and port.
     """
 
     def __init__(self, inner: httpx.AsyncBaseTransport, resolve: Resolve = resolve) -> None:
@@ -46,10 +46,10 @@ class PinnedTransport(httpx.AsyncBaseTransport):
         self._resolve = resolve
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send to one of the addresses.
+        """Send a request to the first address of its host.
 
         Raises:
-            UrlError: a name without addresses, or with one that isn't public.
+            UrlError: the host has no address, or one that isn't public.
         """
         host = request.url.host
         port = request.url.port or (443 if request.url.scheme == "https" else 80)
@@ -105,10 +105,10 @@ class Fetcher:
         object.__setattr__(self, "_client", client)
 
     async def fetch(self, url: str) -> bytes:
-        """The content of the URL.
+        """The bytes of the file at the URL.
 
         Raises:
-            UrlError: not allowed, not public, not there, too large, too slow.
+            UrlError: the URL is not allowed or not public, or the file is missing, too large or too slow.
         """
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -136,7 +136,7 @@ class Fetcher:
         try:
             return self._checked(str(target.join(response.headers.get("location", ""))))
         except httpx.InvalidURL:
-            raise UrlError("redirected to something that isn't a URL") from None
+            raise UrlError("redirected to an invalid URL") from None
 
     def _checked(self, url: str) -> httpx.URL:
         if len(url) > MAX_URL or "\\" in url or any(character <= " " for character in url):
@@ -158,7 +158,7 @@ class Fetcher:
         if response.status_code != 200:
             raise UrlError(f"the other server answers {response.status_code}")
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise UrlError("the other server compresses although asked not to")
+            raise UrlError("the answer is compressed, which was not asked for: send the file itself")
         content = bytearray()
         async for chunk in response.aiter_raw():
             content += chunk

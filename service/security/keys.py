@@ -53,7 +53,7 @@ class KeyStore:
         if not _TENANT.fullmatch(tenant):
             raise InputError(f"tenant {tenant!r} must be 1 to 64 letters, digits, dots, dashes and underscores")
         if images_per_minute is not None and images_per_minute < 1:
-            raise InputError(f"{images_per_minute} images a minute: give at least 1, or nothing for the server's limit")
+            raise InputError(f"{images_per_minute} images per minute: give at least 1, or none for the server's limit")
         key_id = secrets.token_hex(6)
         token = f"{PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
         key = ApiKey(
@@ -69,14 +69,14 @@ class KeyStore:
         return key, token
 
     def all(self) -> list[ApiKey]:
-        """Every key, revoked ones too, oldest first."""
+        """All keys, also revoked ones, oldest first."""
         return self.database.now(lambda session: list(session.scalars(select(ApiKey).order_by(ApiKey.created_at))))
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Stop a key from working.
+        """Revoke a key; gives its row.
 
         Raises:
-            UnknownNameError: no such key.
+            UnknownNameError: no key has this id.
         """
 
         def work(session: Session) -> ApiKey:
@@ -89,11 +89,11 @@ class KeyStore:
         return self.database.now(work)
 
     async def any(self) -> bool:
-        """Whether a key was ever made."""
+        """Whether a key exists, revoked or not."""
         return await self.database.run(lambda session: session.scalar(select(ApiKey.id).limit(1)) is not None)
 
     async def find(self, token: str) -> ApiKey | None:
-        """The key of this token, unless it was revoked."""
+        """The key of this token; None if it is unknown or was revoked."""
         parts = token.split("_", 2)
         key_id = parts[1] if len(parts) == 3 and parts[0] == PREFIX and len(parts[1]) == 12 else ""
         key = await self.database.run(lambda session: session.get(ApiKey, key_id)) if key_id.isalnum() else None

@@ -46,7 +46,7 @@ class RateLimiter:
         reset_s = max(1, round(window.reset_time - time.time()))
         if not taken:
             raise RateLimitedError(
-                f"{images} images asked, {window.remaining} of {per_minute} a minute left: wait or send fewer",
+                f"{images} images requested, {window.remaining} of {per_minute} per minute left: wait or send fewer",
                 _wait_s(images, window.remaining, per_minute, reset_s),
             )
         return {
@@ -57,5 +57,5 @@ class RateLimiter:
 
 
 def _wait_s(images: int, remaining: int, per_minute: int, reset_s: float) -> float:
-    """At least until the window moves, and as long as the missing images take to come back."""
+    """Seconds until enough images are available again: at least until the window moves, at most 120."""
     return min(120.0, max(reset_s, 60 * (images - remaining) / per_minute))

@@ -1,4 +1,4 @@
-"""The table of keys."""
+"""The database table of API keys."""
 
 from datetime import datetime
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.engine import DeadlineExceeded, Draining, EngineError, NotReady, QueueFull, WorkerLost
 from service.errors import RetryableError, ServiceError
-from service.problems import KINDS, kind_of
+from service.problems import PROBLEM_TYPES, problem_type_of
 from service.settings import Settings
 from tests.service.conftest import Start, services_of
 from tests.service.fakes import FakeEngine, files, png
@@ -32,11 +32,11 @@ def every(cls: type[VlmOodError]) -> Iterator[type[VlmOodError]]:
 
 def test_every_error_has_a_kind_and_none_says_500_but_the_root() -> None:
     for cls in {each for each in every(VlmOodError) if not each.__module__.startswith("tests")}:
-        kind = kind_of(cls.__new__(cls))
-        assert 400 <= kind.status < 600
+        problem = problem_type_of(cls.__new__(cls))
+        assert 400 <= problem.status < 600
         if cls not in {VlmOodError, ServiceError, RetryableError, ServerError}:  # the last is raised by clients alone
-            assert kind.status != 500, cls
-    assert len({kind.slug for kind in KINDS.values()}) == len(KINDS)
+            assert problem.status != 500, cls
+    assert len({problem.slug for problem in PROBLEM_TYPES.values()}) == len(PROBLEM_TYPES)
 
 
 @pytest.mark.parametrize(

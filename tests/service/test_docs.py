@@ -11,7 +11,7 @@ import torch
 
 import vlm_ood as vo
 from service.app import create_app
-from service.problems import INVALID, KINDS
+from service.problems import INVALID, PROBLEM_TYPES
 from service.security.access import OPEN_PATHS
 from service.settings import Settings
 from tests.conftest import ROOT
@@ -87,9 +87,9 @@ def test_every_setting_is_listed_with_its_default() -> None:
 
 
 def test_every_problem_is_listed() -> None:
-    for kind in (*KINDS.values(), INVALID):
-        assert f"`{kind.slug}`" in API, kind
-        assert str(kind.status) in API
+    for problem in (*PROBLEM_TYPES.values(), INVALID):
+        assert f"`{problem.slug}`" in API, problem
+        assert str(problem.status) in API
 
 
 def test_every_open_path_is_named() -> None:

@@ -12,6 +12,8 @@ from vlm_ood.cli.task_options import WORDING, TaskOptions, build_task
 from vlm_ood.detectors import FittedDetector
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import InputError, VlmOodError
+from vlm_ood.evaluation.datasets import read_id_set
+from vlm_ood.evaluation.records import UNLABELLED
 from vlm_ood.images import find_images
 from vlm_ood.io.vectors import load_features
 from vlm_ood.pipeline import encode_files
@@ -20,6 +22,8 @@ from vlm_ood.tasks import DetectorSpec, check
 from vlm_ood.types import ImageFeatures
 
 if TYPE_CHECKING:
+    from vlm_ood.client import BankInfo, Client
+    from vlm_ood.client.files import File
     from vlm_ood.encoders.base import Encoder
 
 
@@ -101,33 +105,51 @@ def score_locally(request: ScoreRequest) -> Scored:
 def score_on_server(request: ScoreRequest, server: str) -> Scored:
     """Score the images on a server; `$VLM_OOD_API_KEY` is sent as its key where it is set.
 
+    Banks and labelled images are uploaded first, and stay on the server: the same content is stored once.
+
     Raises:
-        InputError: an option that works only locally.
+        InputError: an option that works only locally, or a part that the method lacks or does not read.
         ServerError: the server refused, failed, or could not be reached.
     """
     from vlm_ood.client import Client
 
     task = request.task
-    if request.features or task.bank:
-        raise InputError("--server scores image files: leave out --server to score with --features or --bank")
-    if request.calibration or task.negatives or task.no or task.support:
+    if request.features or request.calibration:
         raise InputError(
-            "--server takes no local --calibration, --negatives, --no or --support: create a detector on the server, "
-            "see docs/api.md"
+            "--server scores image files: leave out --server to score --features, or to decide by a --calibration; a "
+            "detector on the server has a calibration of its own, see docs/api.md"
         )
+    parameters = read_parameters(list(request.parameters))
+    check(DetectorSpec(request.method, task.spec(), parameters), WORDING)
     files = picture_files(request.images)
+    encoder = None if task.encoder == "embedded" else task.encoder
     with Client(server, api_key=os.environ.get("VLM_OOD_API_KEY")) as client:
         answer = client.score(
             files,
-            classes=read_classes(task.classes),
+            classes=client.upload_bank(task.bank, encoder=encoder) if task.bank else read_classes(task.classes),
             method=request.method,
-            parameters=read_parameters(list(request.parameters)),
-            encoder=None if task.encoder == "embedded" else task.encoder,
-            templates=task.templates,
+            parameters=parameters,
+            encoder=encoder,
+            templates=None if task.bank else task.templates,
+            negatives=client.upload_bank(task.negatives, encoder=encoder) if task.negatives else None,
+            no=client.upload_bank(task.no, encoder=encoder) if task.no else None,
+            support=_upload_support(client, task.support, encoder) if task.support else None,
             top=request.top,
         )
     facts = {"server": server, "method": request.method, "encoder": answer.encoder}
     return Scored(tuple(answer.results), dict(zip(map(str, files), files, strict=True)), facts, answer.note)
+
+
+def _upload_support(client: "Client", path: Path, encoder: str | None) -> "BankInfo":
+    """Upload the images of a folder with a subfolder per class."""
+    if not path.is_dir():
+        raise InputError(f"--support {path}: with --server give the folder of labelled images, not their features")
+    files, names = read_id_set(path)
+    by_class: "dict[str, list[File]]" = {name: [] for name in names}
+    for file, label in zip(files.files, files.labels, strict=True):
+        if label != UNLABELLED:
+            by_class[names[label]].append(file)
+    return client.upload_support(by_class, encoder=encoder)
 
 
 def prepare(request: ScoreRequest) -> "tuple[FittedDetector[Any], ScoreInput, Encoder | None]":

@@ -23,19 +23,15 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (
     CalibrationOptions,
     BankJson,
 )
+REFERENCE: Final = "#/components/schemas/{model}"
+FILES: Final = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Files."}
 TINY_PNG: Final = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGP438AARAwQCgAt7gX9iz9uhAAAAABJRU5ErkJggg=="
 
 
 def two_bodies(options: type[Asked], from_json: type[Images], example: dict[str, Any]) -> dict[str, Any]:
     """`openapi_extra` of a route that reads images as files or in base64."""
-    files = {
-        "type": "object",
-        "properties": {
-            "images": {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Files."},
-            "urls": {"type": "array", "items": {"type": "string"}, "description": "Off by default."},
-        },
-    }
-    form = {"allOf": [files, _reference(options)]}
+    urls = {"type": "array", "items": {"type": "string"}, "description": "Off by default."}
+    form = _form(options, {"images": FILES, "urls": urls})
     json_example = {"images": [{"name": "tiny.png", "content": TINY_PNG}], **example}
     return {
         "requestBody": {
@@ -51,8 +47,7 @@ def two_bodies(options: type[Asked], from_json: type[Images], example: dict[str,
 def bank_bodies() -> dict[str, Any]:
     """`openapi_extra` of the route that reads a bank as a file, as labelled images, or as a spec."""
     file = {"type": "string", "format": "binary", "description": "A safetensors file."}
-    images = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Files."}
-    forms = [_form(BankOptions, "file", file), _form(SupportOptions, "images", images)]
+    forms = [_form(BankOptions, {"file": file}, "file"), _form(SupportOptions, {"images": FILES}, "images")]
     example = {"kind": "templates", "names": ["cat", "coffee", "rocket"], "templates": "single"}
     return {
         "requestBody": {
@@ -65,10 +60,11 @@ def bank_bodies() -> dict[str, Any]:
     }
 
 
-def _form(options: type[Asked], field: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a form with one field beside the options, which know of no other."""
-    form = options.model_json_schema()
-    return form | {"properties": {field: schema} | form["properties"], "required": [field, *form.get("required", [])]}
+def _form(options: type[Asked], files: dict[str, dict[str, Any]], *required: str) -> dict[str, Any]:
+    """The schema of a form with these fields beside those of the options, which allow no others on their own."""
+    form = options.model_json_schema(ref_template=REFERENCE)
+    form.pop("$defs", None)  # they are among the components
+    return form | {"properties": files | form["properties"], "required": [*required, *form.get("required", [])]}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -102,11 +98,9 @@ def describe(app: FastAPI, *, summary: str, description: str) -> None:
 
 
 def _schemas(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
-    )
+    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
     return dict(definitions["$defs"])
 
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"$ref": REFERENCE.format(model=model.__name__)}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jsonschema_rs import Draft202012Validator
 from starlette.testclient import TestClient
 
 from service.app import create_app
@@ -161,6 +162,15 @@ def test_every_route_is_documented_with_problems(client: TestClient) -> None:
             if path.startswith("/v1/"):
                 assert "401" in operation["responses"], path
                 assert operation["security"], path
+
+
+def test_a_form_that_is_sent_fits_the_document(client: TestClient) -> None:
+    components = client.get("/openapi.json").json()
+    sent = {"classes": ["cat", "dog"], "method": "mcm", "images": ["one", "two"], "negatives": {"bank": "bnk_0"}}
+    body = components["paths"]["/v1/score"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    fits = Draft202012Validator(body | {"components": components["components"]}).is_valid
+    assert fits(sent)
+    assert not fits(sent | {"unheard": "of"})
 
 
 def test_the_page_of_docs_loads_nothing_from_elsewhere(client: TestClient) -> None:

@@ -12,12 +12,12 @@ export class Problem extends Error {
   }
 }
 
-/** The JSON answer; 429 and 503 are tried again after Retry-After, which `onWait(seconds)` hears about. */
+/** The JSON answer, or null where there is none; 429 and 503 are tried again after Retry-After, which `onWait(seconds)` hears about. */
 export async function call(path, { method = "GET", json, form, signal, onWait = () => {} } = {}) {
   const started = performance.now();
   for (;;) {
     const response = await send(path, { method, json, form, signal });
-    if (response.ok) return response.json();
+    if (response.ok) return response.status === 204 ? null : response.json();
     const problem = await problemOf(response);
     const wait = Number(response.headers.get("Retry-After"));
     const again = (problem.status === 429 || problem.status === 503) && wait > 0;

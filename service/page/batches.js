@@ -22,7 +22,7 @@ export function batches(files, maxImages = MAX_IMAGES, maxBytes = MAX_BYTES) {
   return groups;
 }
 
-/** One answer a file, in their order; `onDone(count)` after each request. */
+/** One answer per file, in their order; `onDone(count)` after each request. */
 export async function score(path, files, fields, { onDone, ...options }) {
   const results = [];
   for (const group of batches(files)) {
@@ -59,7 +59,8 @@ export async function calibrate(id, files, keep, { onDone, ...options }) {
   return { ...answer, failed };
 }
 
-function form(files, fields) {
+/** The body of a request: fields, those that are objects in JSON, and images. */
+export function form(files, fields) {
   const data = new FormData();
   for (const [name, value] of Object.entries(fields)) {
     data.append(name, typeof value === "object" ? JSON.stringify(value) : value);

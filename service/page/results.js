@@ -67,7 +67,7 @@ export class Results {
       const decision = threshold === null ? "" : item.score > threshold ? "out" : "in";
       out += decision === "out";
       item.badge.className = `badge ${decision}`;
-      item.badge.textContent = { out: "does not belong", in: "belongs" }[decision] ?? "undecided";
+      item.badge.textContent = { out: "out-of-distribution", in: "in-distribution" }[decision] ?? "undecided";
       item.bar.className = item.dot.className = decision;
       item.mark.hidden = threshold === null;
       if (threshold !== null) item.mark.style.setProperty("--at", this.#scale.place(threshold));
@@ -82,7 +82,7 @@ export class Results {
 function summary(threshold, out, total) {
   if (!total) return "No image could be scored";
   if (threshold === null) return `${counted(total, "image")} scored, none decided yet`;
-  return `${out} of ${counted(total, "image")} ${out === 1 ? "does" : "do"} not belong`;
+  return `${out} of ${counted(total, "image")} ${out === 1 ? "is" : "are"} out-of-distribution`;
 }
 
 function blank(answer) {

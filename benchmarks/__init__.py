@@ -1,1 +1,1 @@
-"""Costs in ratios taken in one run: `python -m benchmarks.NAME`."""
+"""Benchmarks, run as `python -m benchmarks.NAME`; each compares two sides within one run."""

@@ -1,4 +1,4 @@
-"""Two sides of a comparison: the same weights in each, timed in turns."""
+"""Shared code of the benchmarks: equal weights for both sides, and timing in turns."""
 
 import tempfile
 import time

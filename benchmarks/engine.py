@@ -1,9 +1,9 @@
-"""What the engine costs beyond the network: images a second and latency, against the bare encoder on the same cores.
+"""The overhead of the engine: images per second and latency, against the encoder alone on the same cores.
 
     python -m benchmarks.engine --encoder random:ViT-B-32 --images 96 --clients 32
 
-Three sides take the same JPEG files in turns: the encoder on ready pixels; decoding and the encoder, one after the
-other, in one thread of Python; and the engine, asked by many clients for one image each. Nothing comes from a cache.
+Three sides process the same JPEG files in turns: the encoder on decoded pixels; decoding followed by the encoder, in
+one thread; and the engine, with many clients that send one image each. No caches are used.
 """
 
 import asyncio

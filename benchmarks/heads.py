@@ -1,10 +1,10 @@
-"""What a method that reads patches costs the server: bytes over the worker's pipe, and images a second over HTTP.
+"""The cost of a method that reads patches: bytes over the worker's pipe, and images per second over HTTP.
 
     python -m benchmarks.heads --seconds 240
 
 The bytes are those of the pickled job and its reply, divided by the images of a batch; pixels go through shared memory
-and don't count. The HTTP turns of the two methods take 20 seconds each, one after the other, on one server. Every JPEG
-that is sent differs from every other, so that no cache helps.
+and are not counted. The HTTP turns of the two methods take 20 seconds each, one after the other, on one server. Every
+JPEG that is sent differs from every other, so that no cache helps.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Thousands of requests to a real server, some of them harmful: statuses, times, and memory before and after.
+"""Sends thousands of requests to a server, some of them harmful; reports statuses, times and memory.
 
 .venv/bin/python -m benchmarks.hostile --requests 10000 --share 0.05
 """

@@ -1,9 +1,9 @@
-"""What HTTP costs beyond the network: images a second and the latency of a request, against the bare encoder.
+"""The overhead of the server: images per second and latency over HTTP, against the encoder alone.
 
     python -m benchmarks.http --seconds 240
 
-The server is a process of its own on loopback; the bare encoder runs here, on the same cores, while the server idles.
-They take turns of 20 seconds. Every JPEG that is sent differs from every other, so that no cache helps.
+The server is a separate process on loopback; the encoder alone runs in this process, on the same cores, while the
+server is idle. They take turns of 20 seconds. Every JPEG that is sent differs from every other, so that no cache helps.
 """
 
 import asyncio

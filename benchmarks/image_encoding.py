@@ -1,9 +1,9 @@
-"""What encoding pictures costs beyond the forward pass: `encode_images` against the network on ready tensors.
+"""The overhead of encoding images: `encode_images` against the network on prepared tensors.
 
     python -m benchmarks.image_encoding --architecture ViT-B-32 --images 32
 
-The network's side is open_clip's own `encode_image` on tensors that are resized, scaled and normalised already; ours
-starts from decoded pictures. Both take the same batches.
+The other side is open_clip's `encode_image` on tensors that are already resized and normalised; ours starts from
+decoded images. Both take the same batches.
 """
 
 from collections.abc import Sequence

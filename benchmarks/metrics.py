@@ -1,4 +1,4 @@
-"""Metrics on a million scores, beside scikit-learn and a loop over all pairs. Run: python benchmarks/metrics.py
+"""Times the metrics on a million scores, against scikit-learn and a loop over pairs. Run: python benchmarks/metrics.py
 
 Every time is the best of three in this one run; equal results are asserted before anything is timed.
 """

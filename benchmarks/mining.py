@@ -1,11 +1,11 @@
-"""What negatives cost and what they bring.
+"""The cost of mining negatives and scoring with them, and their effect on AUROC.
 
-    python -m benchmarks.mining lexicon              mine for the ImageNet names: from the cache as it is, then warm
+    python -m benchmarks.mining lexicon              mine for the ImageNet names: with the present cache, then warm
     python -m benchmarks.mining text                 encode lexicon words: ours against the padded loop
-    python -m benchmarks.mining scoring              10 000 negatives beside encoding an image
-    python -m benchmarks.mining photos FOLDER        AUROC on photographs, a tenth of the ImageNet classes being ID
+    python -m benchmarks.mining scoring              scoring against 10 000 negatives, relative to encoding
+    python -m benchmarks.mining photos FOLDER        AUROC on photographs with a tenth of the ImageNet classes as ID
 
-Set VLM_OOD_CACHE to an empty folder for a cold start. CPU seconds count every core, and not what others did meanwhile.
+Set VLM_OOD_CACHE to an empty folder for a cold start. CPU seconds are of this process, over all cores.
 """
 
 import csv

@@ -1,9 +1,9 @@
-"""How well the zero-shot methods do with an encoder on ImageNet photographs.
+"""AUROC and FPR@95 of the zero-shot methods with an encoder on ImageNet photographs.
 
     python -m benchmarks.photographs [--encoder embedded] [--seeds 50]
 
-A random tenth of the classes belongs, the rest does not; the figures are means over seeds. The photographs lie beside
-the checkout in ../shared/data and are not part of the project.
+A random tenth of the classes is ID and the rest OOD; the figures are means over seeds. The photographs are outside the
+checkout in ../shared/data and are not part of the project.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Does the server's memory stay flat? Mixed traffic for minutes, or many long class lists, and resident sizes.
+"""Measures whether the server's memory grows, with minutes of mixed traffic or with many long class lists.
 
     python -m benchmarks.soak --minutes 10
     python -m benchmarks.soak --class-lists 200 --names 1000
 
-The server is a process of its own on loopback. Mixed traffic: single pictures and small batches, every picture with
-other bytes, a few class lists, two methods, and one request in twenty with something that is no picture.
+The server is a separate process on loopback. Mixed traffic is: single images and small batches, each image with other
+bytes, a few class lists, two methods, and one request in twenty with a file that is not an image.
 """
 
 import asyncio

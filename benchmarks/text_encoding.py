@@ -1,8 +1,8 @@
-"""What cutting prompts at their end-of-text saves: class-name prompts through a real CLIP text tower.
+"""The gain of cutting prompts after their end-of-text token, with class-name prompts and a CLIP text tower.
 
     python -m benchmarks.text_encoding --architecture ViT-B-32 --prompts 128
 
-The other side is the plain loop over batches: open_clip's own `encode_text`, at the full context for every prompt.
+The other side is a loop over batches with open_clip's `encode_text`, at the full context length for every prompt.
 """
 
 from collections.abc import Sequence

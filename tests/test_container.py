@@ -1,4 +1,4 @@
-"""The container's files keep their promises; no engine builds or runs them here."""
+"""The Dockerfile and the compose file are checked as text; no container engine builds or runs them here."""
 
 import re
 from pathlib import PurePosixPath

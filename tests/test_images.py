@@ -1,4 +1,4 @@
-"""Pictures that people and attackers really send."""
+"""Reading unusual, broken and harmful image files."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Every answer says why."""
+"""Results per image: decision, reason, threshold, p-value and nearest names."""
 
 import pytest
 import torch

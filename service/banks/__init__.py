@@ -1,1 +1,1 @@
-"""Text banks: made, mined or uploaded."""
+"""Stored banks: vectors of names or of labelled images, uploaded or made by the server."""

@@ -1,4 +1,4 @@
-"""From a body of POST /v1/banks to one of its three forms."""
+"""Reads a body of POST /v1/banks: a file, labelled images or a spec."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from service.http.forms import read_form
 
 @dataclass(frozen=True)
 class BankFile:
-    """A bank in a file of the caller's, not looked into yet."""
+    """An uploaded file with a bank, not parsed yet."""
 
     options: BankOptions
     content: bytes
@@ -24,7 +24,7 @@ BankBody = BankFile | Body[SupportOptions] | TemplatesJson | MinedJson
 
 
 async def read_bank_body(request: Request, max_images: int) -> BankBody:
-    """A bank as a file, labelled images, or a spec; `max_images` is the limit on the images.
+    """Read a bank as a file, labelled images (at most `max_images`) or a spec.
 
     Raises:
         MalformedBodyError, UnsupportedBodyError, BodyTooLargeError: it can't be parsed.
@@ -46,7 +46,7 @@ async def _from_form(request: Request, max_images: int) -> BankFile | Body[Suppo
     files = [file for field, file in form.files() if field == "file"]
     if files:
         if len(list(form.files())) > 1:
-            raise MalformedBodyError("a bank is one file in the field 'file': send the others on their own")
+            raise MalformedBodyError("a bank is one file in the field 'file': send each file in its own request")
         return BankFile(validated(BankOptions, form), files[0].content)
     uploads = uploads_of(form)
     if not uploads:

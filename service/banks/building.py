@@ -1,4 +1,4 @@
-"""Library code that makes banks and detectors, in threads, with the engine as its text encoder."""
+"""Runs library code that builds banks and detectors, in threads, with the engine as text encoder."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,15 +21,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Building:
-    """Where banks and detectors are made.
+    """Runs the work that builds banks and detectors.
 
     Args:
         engine: encodes text.
-        threads: in which tasks are built and detectors learn.
-        mining: one thread, so that minings take turns and never hold the others up.
-        banks: where banks of templates are kept.
-        words: where the vectors of lexicons are kept: a lexicon is encoded once.
-        limit_s: how long all the text of one piece of work may wait for the engine.
+        threads: for tasks and detectors.
+        mining: one thread, so that mining runs one at a time and does not block other work.
+        banks: cache of banks made from templates.
+        words: cache of the vectors of lexicons, so that a lexicon is encoded once.
+        limit_s: time limit for encoding all text of one call of `run`.
     """
 
     engine: Engine
@@ -42,13 +42,13 @@ class Building:
     async def run(
         self, encoder: EncoderInfo, sources: Sources, work: Callable[[Builder], T], *, mines: bool = False
     ) -> T:
-        """The result of the work, which is given a builder and runs in a thread without gradients.
+        """The result of `work`, which runs in a thread without gradients.
 
         Args:
-            encoder: whose text tower makes vectors.
-            sources: of the stored parts.
-            work: what to make.
-            mines: whether it encodes a lexicon.
+            encoder: encodes the text.
+            sources: the stored parts.
+            work: called with a builder.
+            mines: whether it mines negatives; then it runs in the mining thread.
 
         Raises:
             InputError: a part can't be used.

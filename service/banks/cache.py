@@ -1,4 +1,4 @@
-"""Text banks in memory, in front of the disk: one that several requests want at once is made once."""
+"""A cache of text banks in memory, in front of the cache on disk."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class MemoryBanks:
-    """See `vlm_ood.text.BankCache`; safe to use from several threads.
+    """A `BankCache` in memory that threads may share; a bank that several of them need is made once.
 
     Args:
-        behind: asked for what is not in memory, such as a `DiskCache`.
+        behind: the cache for banks that are not in memory, such as a `DiskCache`.
         max_bytes: of all banks in memory.
     """
 
@@ -32,7 +32,13 @@ class MemoryBanks:
         object.__setattr__(self, "_locks", _Locks())
 
     def made(self, digest: str, make: Callable[[], Tensors], fits: Callable[[Tensors], bool]) -> Tensors:
-        """The tensors under the digest; who asks while they are being made waits for them."""
+        """The tensors of this digest; a caller waits while another one makes them.
+
+        Args:
+            digest: the key.
+            make: called if neither cache has them.
+            fits: whether tensors read from disk are valid.
+        """
         with self._locks.hold(digest):
             kept = self._kept.get(digest)
             if kept is None:
@@ -42,7 +48,7 @@ class MemoryBanks:
 
 
 class _Locks:
-    """One lock per key, for as long as someone holds or wants it."""
+    """One lock per key, which exists while a thread holds it or waits for it."""
 
     def __init__(self) -> None:
         self._all: dict[str, tuple[Lock, int]] = {}

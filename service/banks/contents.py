@@ -1,4 +1,4 @@
-"""What stored banks hold, and how it is kept in blobs."""
+"""The contents of stored banks, and their format in blobs."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from vlm_ood.types import ImageFeatures, Support, TextBank
 
 
 def bank_to_bytes(bank: TextBank) -> bytes:
-    """What `bank_from_bytes` reads, to the bit."""
+    """The bank in safetensors format; `bank_from_bytes` gives back the same bits."""
     return tensors_to_bytes({"embeddings": bank.embeddings}, {"names": json.dumps(bank.names)})
 
 
@@ -34,11 +34,11 @@ def bank_from_bytes(content: bytes) -> TextBank:
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images of known classes, without an order among the classes.
+    """Features of images with class labels.
 
     Args:
-        classes: each once.
-        labels: (s,) rows of `classes`.
+        classes: distinct names, in the order of their first image.
+        labels: (s,) indices into `classes`.
         features: of the s images.
     """
 
@@ -51,12 +51,12 @@ class LabelledImages:
 
     @property
     def per_class(self) -> dict[str, int]:
-        """How many images each class has."""
+        """{class: number of its images}."""
         counts: list[int] = self.labels.bincount(minlength=len(self.classes)).tolist()
         return dict(zip(self.classes, counts, strict=True))
 
     def support(self, names: Sequence[str]) -> Support:
-        """The images with labels that are rows of these names.
+        """The images as a `Support`, with labels as indices into `names`.
 
         Raises:
             ClassNamesError: a label is not among the names.
@@ -66,7 +66,7 @@ class LabelledImages:
         return Support(self.features, torch.tensor([rows[name] for name in self.classes])[self.labels])
 
     def to_bytes(self) -> bytes:
-        """What `from_bytes` reads, to the bit; `load_features` reads it, too."""
+        """The images in safetensors format; `from_bytes` gives back the same bits, and `load_features` reads it too."""
         return tensors_to_bytes(
             pack_features(self.features) | {"labels": self.labels}, {"classes": json.dumps(self.classes)}
         )
@@ -87,10 +87,10 @@ class LabelledImages:
 
 
 def check_labels(labels: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse labels that are no class names.
+    """Check that every label is a class name.
 
     Raises:
-        ClassNamesError: with the first of them.
+        ClassNamesError: some are not; it shows the first five.
     """
     known = set(names)
     strange = [label for label in labels if label not in known]

@@ -1,4 +1,4 @@
-"""New banks from what callers send: a file, labelled images, or a spec that the server makes a bank of."""
+"""Creates banks from requests: from a file, from labelled images, or from a spec."""
 
 import hashlib
 import secrets
@@ -28,12 +28,12 @@ from vlm_ood.tasks import TemplateBank, bank_to_plain, identity_of
 
 @dataclass(frozen=True)
 class Created:
-    """What became of a request for a bank.
+    """A created bank.
 
     Args:
-        row: as it is stored.
-        new: whether it was not there before.
-        ready: whether it can be used at once; otherwise it is being made.
+        row: the stored row.
+        new: False if the same content was stored before.
+        ready: whether it can be used now; otherwise it is being made.
         errors: {row of an image: why it could not be used}.
     """
 
@@ -45,14 +45,14 @@ class Created:
 
 @dataclass(frozen=True)
 class BankCreator:
-    """Makes and stores banks.
+    """Creates and stores banks.
 
     Args:
-        settings: with the limits.
+        settings: have the limits.
         engine: describes encoders.
-        made: banks of names.
+        made: the banks in memory.
         images: encodes uploads.
-        threads: where files are parsed and packed.
+        threads: in which files are parsed and written.
     """
 
     settings: Settings
@@ -62,12 +62,13 @@ class BankCreator:
     threads: ThreadPoolExecutor
 
     async def upload(self, tenant: str, options: BankOptions, content: bytes) -> Created:
-        """A bank from a safetensors file.
+        """Store the bank of a safetensors file.
 
         Raises:
             BodyTooLargeError: the file is over the limit.
-            VectorError, ClassNamesError: it holds no bank that can be used.
-            ConflictError, StorageError: no room.
+            VectorError, ClassNamesError: it does not contain a valid bank.
+            ConflictError: the tenant has reached its limit.
+            StorageError: it can't be written.
         """
         limit = self.settings.max_bank_bytes
         if len(content) > limit:
@@ -81,12 +82,13 @@ class BankCreator:
         return Created(*await self.made.store.create(row, packed))
 
     async def support(self, tenant: str, options: SupportOptions, uploads: Sequence[Upload]) -> Created:
-        """Labelled images, as vectors; those that can't be used are left out.
+        """Encode labelled images and store their vectors; images that can't be used are left out.
 
         Raises:
-            InputError: other labels than images.
-            ImageError: no image of some class could be used.
-            ConflictError, StorageError: no room.
+            InputError: the number of labels is not the number of images.
+            ImageError: a class has no image that can be used.
+            ConflictError: the tenant has reached its limit.
+            StorageError: it can't be written.
         """
         labels = _checked_labels(options.labels, len(uploads))
         encoder = await self._encoder(options)
@@ -101,11 +103,11 @@ class BankCreator:
         return Created(*await self.made.store.create(row, packed), errors=encoded.errors)
 
     async def from_spec(self, tenant: str, asked: TemplatesJson | MinedJson) -> Created:
-        """A bank that is stored as its spec; what can't be made at all is an error before anything is stored.
+        """Store a bank as its spec; a bank that can't be made is an error and is not stored.
 
         Raises:
             InputError, NotFoundError: a part can't be used.
-            ConflictError: no room.
+            ConflictError: the tenant has reached its limit.
             EngineError: the engine can't answer now.
         """
         name = checked_encoder(asked.encoder, self.settings)
@@ -116,7 +118,7 @@ class BankCreator:
         rows = len(spec.names) if isinstance(spec, TemplateBank) else 0
         row = _row(tenant, asked, encoder, "text", digest, rows=rows)
         row.spec = plain
-        await self.made.store.same(row)  # refuses where there is no room for it
+        await self.made.store.same(row)  # raises if the tenant has reached its limit
         ready = True
         try:
             row.rows = len(await self.made.get(row))
@@ -171,7 +173,7 @@ def _labelled(labels: Sequence[str], encoded: Encoded) -> LabelledImages:
 
 
 def _digest(encoder: EncoderInfo, labels: Sequence[str], uploads: Sequence[Upload], encoded: Encoded) -> str:
-    """Of the files and labels: the last bits of vectors may depend on what else the encoder was given."""
+    """Digest of the files and labels, not of the vectors: their last bits depend on the batch."""
     files = [uploads[row].content for row in encoded.found]
     hashes = [hashlib.sha256(file).hexdigest() for file in files if isinstance(file, bytes)]
     kept = [[digest, labels[row]] for digest, row in zip(hashes, encoded.found, strict=True)]

@@ -1,4 +1,4 @@
-"""Banks in memory: read from their blobs or made from their specs, each once however many ask."""
+"""Banks in memory: read from their blobs or made from their specs, once for all callers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,19 +22,32 @@ Content = TextBank | LabelledImages
 
 @dataclass(frozen=True)
 class LoadedSources:
-    """The stored parts of one piece of work, in memory, by the id of their banks."""
+    """The contents of the stored banks that one task needs.
+
+    Args:
+        contents: {id of a bank: its content}.
+    """
 
     contents: Mapping[str, Content]
 
     def bank(self, stored: StoredBank) -> TextBank:
-        """See `vlm_ood.tasks.Sources`; labelled images in place of names are a VectorError."""
+        """The text bank that a spec refers to.
+
+        Raises:
+            VectorError: the bank holds labelled images.
+        """
         content = self.contents[stored.source]
         if not isinstance(content, TextBank):
             raise VectorError(f"bank {stored.source} holds labelled images: give a bank of names")
         return content
 
     def support(self, stored: StoredSupport, classes: TextBank) -> Support:
-        """See `vlm_ood.tasks.Sources`; names in place of labelled images are a VectorError."""
+        """The labelled images that a spec refers to, with labels as rows of `classes`.
+
+        Raises:
+            VectorError: the bank holds names.
+            ClassNamesError: a label is not among the classes.
+        """
         content = self.contents[stored.source]
         if not isinstance(content, LabelledImages):
             raise VectorError(f"bank {stored.source} holds names: give a bank of labelled images")
@@ -42,13 +55,13 @@ class LoadedSources:
 
 
 class MadeBanks:
-    """The banks of a store, in memory.
+    """Gives the contents of stored banks, and keeps them in memory.
 
     Args:
-        store: of the rows and blobs.
-        building: where banks are made.
+        store: the rows and blobs.
+        building: runs the work that makes banks.
         max_bytes: of all banks in memory.
-        wait_s: how long a caller waits for one that isn't there yet.
+        wait_s: how long a caller waits for a bank that is being made.
     """
 
     def __init__(self, store: BankStore, building: Building, *, max_bytes: int, wait_s: float) -> None:
@@ -59,17 +72,17 @@ class MadeBanks:
         )
 
     async def get(self, row: BankRow) -> Content:
-        """What the bank holds, made now if need be.
+        """The content of the bank; it is read or made if it is not in memory.
 
         Raises:
-            BusyError: too many are being made.
-            PreparingError: it takes longer than a caller waits; it goes on being made.
+            BusyError: too many banks are being made.
+            PreparingError: it takes longer than `wait_s`; the work goes on.
             VlmOodError: it can't be made or read.
         """
         return await self._made.get(row)
 
     async def names(self, row: BankRow) -> tuple[str, ...]:
-        """The names of a bank of names; errors as in `get`, where they do not follow from its spec."""
+        """The names of a bank, from its spec or else from its content; errors as in `get`."""
         spec = None if row.spec is None else bank_from_plain(row.spec)
         if isinstance(spec, TemplateBank):
             return spec.names
@@ -77,18 +90,18 @@ class MadeBanks:
         return content.names if isinstance(content, TextBank) else content.classes
 
     async def images(self, row: BankRow) -> LabelledImages:
-        """The labelled images of a bank of them; errors as in `get`."""
+        """The content of a bank of labelled images; errors as in `get`, and VectorError for a bank of names."""
         content = await self.get(row)
         if not isinstance(content, LabelledImages):
             raise VectorError(f"bank {row.id} holds names: give a bank of labelled images")
         return content
 
     async def sources(self, stored: Iterable[StoredBank | StoredSupport], encoder: EncoderInfo) -> LoadedSources:
-        """What a builder reads stored parts from; waits until every bank is made.
+        """The contents of these stored parts, for a builder; waits until all banks are made.
 
         Args:
-            stored: the parts; their sources are ids that were checked to be the caller's.
-            encoder: whose vectors they must hold.
+            stored: the parts; their ids were checked to be of the caller's tenant.
+            encoder: must have made their vectors.
 
         Raises:
             NotFoundError: a bank was deleted.
@@ -103,11 +116,11 @@ class MadeBanks:
         return LoadedSources(contents)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """The result of work on what banks hold, without holding up the event loop."""
+        """The result of `work`, which runs in a thread."""
         return await in_thread(self._building.threads, work)
 
     def state(self, row: BankRow) -> tuple[State, str | None]:
-        """How far a bank is, and why it failed if it did; stored vectors are always ready."""
+        """The state of a bank, and the error if it failed; uploaded vectors are always ready."""
         return ("ready", None) if row.blob else self._made.state(row)
 
     async def close(self) -> None:
@@ -133,7 +146,7 @@ def _parsed(kind: str, content: bytes) -> Content:
 
 
 def check_weights(row: BankRow, encoder: EncoderInfo) -> None:
-    """Refuse stored vectors of other weights; a bank that is made from a spec is made with those of now.
+    """Check that stored vectors are of the encoder's present weights; a bank stored as a spec always is.
 
     Raises:
         VectorError: the encoder was changed after the bank was stored.
@@ -145,7 +158,7 @@ def check_weights(row: BankRow, encoder: EncoderInfo) -> None:
 
 
 def stored_in(parts: Iterable[BankSpec | StoredSupport | None]) -> Iterator[StoredBank | StoredSupport]:
-    """The stored parts among these, and those that others of these are made from."""
+    """The stored parts among these, including those that mined banks are made from."""
     for part in parts:
         if isinstance(part, StoredBank | StoredSupport):
             yield part

@@ -1,4 +1,4 @@
-"""Which rows of a bank lie close to each other, in bounded memory."""
+"""Finds the nearest names of the first names of a bank, in chunks of bounded memory."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -15,12 +15,12 @@ CHUNK: Final = 4096  # rows compared at once: 200 names make 3 MiB of cosines
 
 
 def preview(bank: TextBank, limit: int, against: TextBank | None = None) -> list[PreviewRow]:
-    """The first names with their nearest rows, most similar first.
+    """The first names of a bank, each with its `NEAREST` nearest names by cosine, largest first.
 
     Args:
-        bank: whose names are shown.
-        limit: how many names.
-        against: where the nearest rows are looked for; by default in the bank itself, without the row itself.
+        bank: of the names.
+        limit: the number of names.
+        against: the bank to search; by default `bank`, where a name is not its own neighbour.
     """
     first, others = bank.embeddings[:limit], bank if against is None else against
     best, rows = _nearest(first, others.embeddings, itself=against is None)
@@ -39,7 +39,7 @@ def _near(others: TextBank, cosines: list[float], rows: list[int]) -> Iterator[N
 def _nearest(
     first: Float[Tensor, "n d"], others: Float[Tensor, "c d"], *, itself: bool
 ) -> tuple[Float[Tensor, "n k"], Tensor]:
-    """The largest cosines of each row and where they are; fewer than `NEAREST` where there are fewer rows."""
+    """(n, k) largest cosines per row, and (n, k) their rows in `others`; k is `NEAREST`, or fewer for few rows."""
     best, rows = torch.empty(len(first), 0), torch.empty(len(first), 0, dtype=torch.long)
     for start in range(0, len(others), CHUNK):
         cosines = first @ others[start : start + CHUNK].T  # (n, at most CHUNK)

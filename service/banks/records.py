@@ -1,4 +1,4 @@
-"""What makes a bank, and what is told about one."""
+"""Records of requests and answers about banks."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -14,13 +14,13 @@ State = Literal["cold", "preparing", "ready", "failed"]
 
 
 class BankReference(Asked):
-    """A bank of /v1/banks in the place of what it is made from."""
+    """A reference to a bank of /v1/banks, in place of names or images."""
 
     bank: Annotated[Identifier, Field(description="Its id.", examples=["bnk_3f0c0d7c9d2e4b6f8a1b2c3d"])]
 
 
 def or_bank(tag: str) -> Discriminator:
-    """Tells a part from a bank in its place, so that what is wrong is told about the one that was meant."""
+    """Distinguishes a bank reference from inline content, so that errors are about the form that was sent."""
 
     def kind(value: object) -> str:
         return "bank" if isinstance(value, BankReference) or (isinstance(value, dict) and "bank" in value) else tag
@@ -29,22 +29,24 @@ def or_bank(tag: str) -> Discriminator:
 
 
 ClassNames = Annotated[
-    list[Name], Len(min_length=1), Field(description="Names of what belongs.", examples=[["cat", "coffee", "rocket"]])
+    list[Name], Len(min_length=1), Field(description="Class names.", examples=[["cat", "coffee", "rocket"]])
 ]
 Classes = Annotated[Annotated[ClassNames, Tag("names")] | Annotated[BankReference, Tag("bank")], or_bank("names")]
 
 
 class BankOptions(Asked):
-    """What every bank has."""
+    """Options of every bank."""
 
-    label: Annotated[Name, Field(description="For people; not a part of the content.", examples=["animals"])] = ""
+    label: Annotated[Name, Field(description="A note for people; not a part of the content.", examples=["animals"])] = (
+        ""
+    )
     encoder: Annotated[
-        Identifier | None, Field(description="Whose vectors these are; by default the first of /v1/encoders.")
+        Identifier | None, Field(description="The encoder of the vectors; by default the first of /v1/encoders.")
     ] = None
 
 
 class SupportOptions(BankOptions):
-    """Labelled images: the form's fields beside its files `images`."""
+    """Options of labelled images: the fields of a form with the files `images`."""
 
     labels: Annotated[
         list[Name], Len(min_length=1), Field(description="One class name per image, in order.", examples=[["cat"]])
@@ -52,7 +54,7 @@ class SupportOptions(BankOptions):
 
 
 class TemplatesJson(BankOptions):
-    """One vector per name, averaged over templates."""
+    """A bank of one vector per name, averaged over templates."""
 
     kind: Literal["templates"]
     names: ClassNames
@@ -60,38 +62,45 @@ class TemplatesJson(BankOptions):
 
 
 class MinedJson(BankOptions):
-    """Words of a lexicon that are unlike the classes; arguments as of `vlm-ood mine`."""
+    """A bank of words of a lexicon that are dissimilar to the classes; options as in `vlm-ood mine`."""
 
     kind: Literal["mined"]
     classes: Classes
-    templates: Annotated[Templates, Field(description="Of the class names.")] = "single"
-    negative_templates: Annotated[Templates | None, Field(description="Of the words; by default the recipe's.")] = None
-    recipe: Annotated[Identifier, Field(description="How words are chosen.", examples=["neglabel"])] = "neglabel"
+    templates: Annotated[Templates, Field(description="Templates of the class names.")] = "single"
+    negative_templates: Annotated[
+        Templates | None, Field(description="Templates of the words; by default those of the recipe.")
+    ] = None
+    recipe: Annotated[Identifier, Field(description="How words are selected.", examples=["neglabel"])] = "neglabel"
     lexicon: Annotated[Identifier, Field(description="One of /v1/lexicons.")] = "wordnet-full"
     words: Annotated[list[Name] | None, Field(description="Your own words in place of a lexicon.")] = None
     only: Annotated[list[Name], Field(description="Lexicographer files to keep, such as noun.animal.")] = []  # noqa: RUF012
     under: Annotated[list[Name], Field(description="Synsets whose words are kept, such as animal.n.01.")] = []  # noqa: RUF012
     not_under: Annotated[list[Name], Field(description="Synsets whose words are left out.")] = []  # noqa: RUF012
-    quantile: Annotated[float, Gt(0), Le(1), Field(description="Of a word's similarity to the classes.")] = 0.95
-    keep: Annotated[float, Gt(0), Le(1), Field(description="Share of the words that is kept.")] = 0.15
-    synonyms: Annotated[bool, Field(description="Leave out synonyms of the class names, too.")] = True
-    seed: Annotated[int, Ge(0), Lt(2**63), Field(description="Of csp's draw of superclasses.")] = 0
-    draw: Annotated[Identifier, Field(description="How they are drawn: by_word or in_turn.", examples=["by_word"])] = (
-        "by_word"
-    )
+    quantile: Annotated[
+        float, Gt(0), Le(1), Field(description="Which quantile of a word's cosines to the classes counts.")
+    ] = 0.95
+    keep: Annotated[float, Gt(0), Le(1), Field(description="The share of the words that are kept.")] = 0.15
+    synonyms: Annotated[bool, Field(description="Also leave out synonyms of the class names.")] = True
+    seed: Annotated[int, Ge(0), Lt(2**63), Field(description="Seed of csp's random superclasses.")] = 0
+    draw: Annotated[
+        Identifier, Field(description="How superclasses are drawn: by_word or in_turn.", examples=["by_word"])
+    ] = "by_word"
     overlap: Annotated[
-        Identifier, Field(description="What a word counts as that is noun and adjective.", examples=["noun"])
+        Identifier,
+        Field(description="Whether a word that is noun and adjective counts as noun or adj.", examples=["noun"]),
     ] = "noun"
     class_neighbours: Annotated[
-        int, Ge(0), Le(1000), Field(description="Words near each class that count as classes in the mining.")
+        int,
+        Ge(0),
+        Le(1000),
+        Field(description="The number of words nearest to each class that count as classes in the mining."),
     ] = 0
 
 
 def _made_elsewhere(value: object) -> object:
     if isinstance(value, dict) and value.get("kind") == "no-tower":
         raise ValueError(
-            "a bank of a CLIPN tower can't be made here, for the tower runs beside its encoder: write it with "
-            "`vlm-ood clipn-bank` and upload the file"
+            "the server can't make a bank of a CLIPN text tower: make it with `vlm-ood clipn-bank` and upload the file"
         )
     return value
 
@@ -99,7 +108,7 @@ def _made_elsewhere(value: object) -> object:
 class BankJson(
     RootModel[Annotated[TemplatesJson | MinedJson, Field(discriminator="kind"), BeforeValidator(_made_elsewhere)]]
 ):
-    """A bank that the server makes."""
+    """A JSON request for a bank that the server makes."""
 
 
 class BankSummary(Answered):
@@ -116,35 +125,35 @@ class BankSummary(Answered):
 
 
 class Near(Answered):
-    """A row that lies close to another."""
+    """A neighbour of a name."""
 
     name: str
     cosine: float
 
 
 class PreviewRow(Answered):
-    """A name, and the names whose vectors are most like its own."""
+    """A name and its nearest names by cosine."""
 
     name: str
     nearest: list[Near]
 
 
 class BankView(BankSummary):
-    """All there is to know about a bank."""
+    """A bank with its content, state and preview."""
 
-    state: Annotated[State, Field(description="cold: stored, and prepared when it is asked for")]
+    state: Annotated[State, Field(description="cold: stored, prepared at the next use")]
     error: str | None
-    spec: Annotated[dict[str, Any] | None, Field(description="What it is made from; null when it was uploaded.")]
+    spec: Annotated[dict[str, Any] | None, Field(description="The spec it is made from; null when it was uploaded.")]
     preview: Annotated[
         list[PreviewRow] | None,
-        Field(description="First names with their nearest; null of images, or until it is made."),
+        Field(description="The first names with their nearest names; null for images, or until the bank is made."),
     ] = None
-    images_per_class: Annotated[dict[str, int] | None, Field(description="Of labelled images.")] = None
+    images_per_class: Annotated[dict[str, int] | None, Field(description="Number of labelled images per class.")] = None
     failed: Annotated[list[ImageAnswer], Field(description="Images that could not be used.")] = []  # noqa: RUF012
 
 
 class BankPage(Answered):
-    """Some banks, newest first."""
+    """One page of the list of banks, newest first."""
 
     banks: list[BankSummary]
     next: Annotated[str | None, Field(description="Pass it as `after` for the next page; null on the last.")]

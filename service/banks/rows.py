@@ -1,4 +1,4 @@
-"""The tables of banks and of what uses them."""
+"""The database tables of banks, and of the detectors and banks that use them."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ bank_banks = Table(
 
 
 class BankRow(Owned):
-    """A bank of a tenant: what it is and where it came from. Its vectors are a blob, or made from the spec."""
+    """A bank of a tenant. Its vectors are in a blob, or are made from its spec."""
 
     __tablename__ = "banks"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""From what a caller asks for to checked bank specs, within the limits of this server."""
+"""Checks a request for a bank against the limits of the server, and makes its spec."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from vlm_ood.text import templates_named
 async def checked_bank_spec(
     asked: TemplatesJson | MinedJson, encoder: str, tenant: str, settings: Settings, store: BankStore
 ) -> TemplateBank | MinedBank:
-    """What a caller asked for, if this server can make it.
+    """The spec of a requested bank.
 
     Raises:
         InputError: names, templates, a lexicon or a bank that can't be used.
@@ -51,11 +51,11 @@ async def referred(bank_id: str, field: str, kind: BankKind, encoder: str, tenan
     """The tenant's bank that a field refers to.
 
     Args:
-        bank_id: as it was sent.
-        field: of the request, for the error.
-        kind: what the bank must hold: "text" or "support".
-        encoder: whose vectors it must hold.
-        tenant: who asks.
+        bank_id: from the request.
+        field: name of the request's field, for the error.
+        kind: that the bank must have: "text" or "support".
+        encoder: that must have made its vectors.
+        tenant: of the caller.
         store: of the banks.
 
     Raises:
@@ -76,10 +76,10 @@ async def referred(bank_id: str, field: str, kind: BankKind, encoder: str, tenan
 
 
 def checked_encoder(name: str | None, settings: Settings) -> str:
-    """The encoder that is asked for, or the server's first.
+    """The requested encoder, or the server's first.
 
     Raises:
-        UnknownNameError: it is not one of the server's.
+        UnknownNameError: the server does not have it.
     """
     encoder = name or settings.encoders[0]
     if encoder not in settings.encoders:
@@ -88,7 +88,7 @@ def checked_encoder(name: str | None, settings: Settings) -> str:
 
 
 def template_bank(names: Sequence[str], templates: str | Sequence[str], settings: Settings) -> TemplateBank:
-    """A bank of one vector per name.
+    """The spec of a bank of one vector per name.
 
     Raises:
         ClassNamesError, TemplateError, UnknownNameError: names or templates that can't be used, or too many.
@@ -100,7 +100,7 @@ def template_bank(names: Sequence[str], templates: str | Sequence[str], settings
 
 
 def check_count(names: int, settings: Settings) -> None:
-    """Refuse too many class names.
+    """Check the number of class names.
 
     Raises:
         ClassNamesError: more than the limit.
@@ -110,7 +110,7 @@ def check_count(names: int, settings: Settings) -> None:
 
 
 def check_prompts(banks: Sequence[BankSpec | None], settings: Settings) -> None:
-    """Refuse banks that make too many prompts together.
+    """Check the number of prompts of all banks together.
 
     Raises:
         ClassNamesError: more than the limit.
@@ -125,7 +125,7 @@ def check_prompts(banks: Sequence[BankSpec | None], settings: Settings) -> None:
 
 
 def checked_templates(templates: str | Sequence[str], settings: Settings) -> TemplateChoice:
-    """The templates that are asked for.
+    """The requested templates, checked.
 
     Raises:
         TemplateError, UnknownNameError: they can't be used, or are too many.
@@ -136,7 +136,7 @@ def checked_templates(templates: str | Sequence[str], settings: Settings) -> Tem
 
 
 def checked_words(words: Sequence[str] | None, settings: Settings) -> tuple[str, ...] | None:
-    """The caller's own words, where there are some.
+    """The request's own words, checked; None if there are none.
 
     Raises:
         LexiconError: too many.

@@ -1,4 +1,4 @@
-"""Stored banks of each tenant; those of other tenants are not found."""
+"""Stores the banks of each tenant; a bank of another tenant is not found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from service.storage.blobs import Blobs
 from service.storage.database import Database
 from service.storage.tenants import locked, owned, page
 
-NAMED = 5  # users of a bank in an error
+NAMED = 5  # users of a bank that an error lists
 
 
 @dataclass(frozen=True)
 class BankStore:
-    """Rows in the database, vectors in blobs.
+    """Creates, reads and deletes banks: rows in the database, vectors in blobs.
 
     Args:
         database: of the rows.
@@ -33,7 +33,7 @@ class BankStore:
     max_bytes: int
 
     async def create(self, row: BankRow, content: bytes | None, uses: Sequence[str] = ()) -> tuple[BankRow, bool]:
-        """The stored row of this content, and whether it is new.
+        """Store a bank; gives its row, and whether it is new: the same content gives the same row.
 
         Args:
             row: not stored yet.
@@ -41,9 +41,9 @@ class BankStore:
             uses: ids of the banks that it is made from.
 
         Raises:
-            ConflictError: the tenant has as many banks or bytes as it may have.
+            ConflictError: the tenant has reached its limit of banks or bytes.
             NotFoundError: a bank that it is made from was deleted meanwhile.
-            StorageError: no room.
+            StorageError: the blob can't be written.
         """
         row.nbytes = len(content or b"")
         found = await self.same(row)
@@ -52,7 +52,7 @@ class BankStore:
         row.blob = "" if content is None else await self.blobs.write("banks", content)
         try:
             return await self.database.run(lambda session: self._create(session, row, uses))
-        except IntegrityError:  # another request stored the same a moment ago; the blob of this one is swept
+        except IntegrityError:  # another request stored the same at the same time; this one's blob is deleted later
             return await self.database.run(lambda session: self._create(session, row, uses))
 
     def _create(self, session: Session, row: BankRow, uses: Sequence[str]) -> tuple[BankRow, bool]:
@@ -70,10 +70,10 @@ class BankStore:
         return row, True
 
     async def same(self, row: BankRow) -> BankRow | None:
-        """The stored row of the same tenant and content, if there is one; there is room for another otherwise.
+        """The stored row of the same tenant and content; None if there is none and the tenant may store it.
 
         Raises:
-            ConflictError: there is none, and the tenant has as many banks or bytes as it may have.
+            ConflictError: there is none, and the tenant has reached its limit of banks or bytes.
         """
 
         def work(session: Session) -> BankRow | None:
@@ -85,10 +85,10 @@ class BankStore:
         return await self.database.run(work)
 
     async def check_room(self, tenant: str) -> None:
-        """Refuse a bank before it costs anything.
+        """Check that the tenant may store another bank, before any work is done.
 
         Raises:
-            ConflictError: the tenant has as many banks or bytes as it may have.
+            ConflictError: the tenant has reached its limit of banks or bytes.
         """
         await self.database.run(lambda session: self._check_room(session, tenant, 1))
 
@@ -96,12 +96,12 @@ class BankStore:
         """A bank of the tenant.
 
         Raises:
-            NotFoundError: it has none of that id.
+            NotFoundError: the tenant has no bank with this id.
         """
         return await self.database.run(lambda session: owned(session, BankRow, tenant, bank_id, "bank"))
 
     async def find(self, bank_id: str) -> BankRow:
-        """A bank whose id is part of something that was checked to be its tenant's.
+        """A bank of any tenant; only for an id that was checked to be of the caller's tenant.
 
         Raises:
             NotFoundError: it was deleted.
@@ -112,10 +112,10 @@ class BankStore:
         return row
 
     async def page(self, tenant: str, limit: int, after: str | None) -> tuple[Sequence[BankRow], str | None]:
-        """The newest banks, or those that follow `after`, and what to ask for next.
+        """At most `limit` banks, newest first or those that follow `after`; and the `after` of the next page.
 
         Raises:
-            NotFoundError: nothing of the tenant's is called `after`.
+            NotFoundError: the tenant has no bank `after`.
         """
         return await self.database.run(lambda session: page(session, BankRow, tenant, limit, after, "bank"))
 

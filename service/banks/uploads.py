@@ -1,4 +1,4 @@
-"""From a caller's file, which may hold anything, to a text bank."""
+"""Reads a text bank from an uploaded file, which is not trusted."""
 
 from typing import Final
 
@@ -15,16 +15,16 @@ _NAMES: Final[TypeAdapter[list[str]]] = TypeAdapter(list[Name])
 
 
 def uploaded_bank(content: bytes, *, dim: int, max_rows: int) -> TextBank:
-    """The bank in a caller's file, as `vlm_ood.io.vectors.save_bank` writes it; its digest is that of its content.
+    """The bank in an uploaded file, in the format of `vlm_ood.io.vectors.save_bank`.
 
     Args:
         content: of the file.
-        dim: d of the encoder.
-        max_rows: the limit on c.
+        dim: d, dimension of the encoder's vectors.
+        max_rows: limit on c, the number of rows.
 
     Raises:
-        VectorError: not such a file, too many rows, another dimension, rows that are not finite or have no length.
-        ClassNamesError: names that are too long, empty or hold control characters.
+        VectorError: another format, too many rows, another dimension, or a row that is zero or not finite.
+        ClassNamesError: a name is too long, empty or has control characters.
     """
     header = int.from_bytes(content[:8], "little")
     if header > MAX_HEADER_BYTES:
@@ -46,7 +46,7 @@ def uploaded_bank(content: bytes, *, dim: int, max_rows: int) -> TextBank:
 
 
 def _uploaded_names(metadata: dict[str, str], rows: int) -> tuple[str, ...]:
-    """As `load_bank` has them where the file has none."""
+    """The names in the file's metadata; "class 0", "class 1", ... where it has none, as in `load_bank`."""
     if "names" not in metadata:
         return tuple(f"class {row}" for row in range(rows))
     try:

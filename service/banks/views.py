@@ -1,4 +1,4 @@
-"""From rows of banks to what is told about them."""
+"""Makes the records of answers from rows of banks."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from vlm_ood.types import TextBank
 
 
 def summary_of(row: BankRow) -> BankSummary:
-    """A line of the list."""
+    """The record of a bank in a list."""
     return BankSummary(**_facts(row))
 
 
@@ -22,12 +22,12 @@ def view_of(
     preview: list[PreviewRow] | None = None,
     failed: list[ImageAnswer] | None = None,
 ) -> BankView:
-    """The whole bank.
+    """The record of one bank.
 
     Args:
-        row: as it is stored.
-        state: how far it is, and why it failed if it did.
-        content: where it is in memory.
+        row: of the bank.
+        state: of its preparation, and the error if it failed.
+        content: None if it is not ready.
         preview: of its names.
         failed: images that could not be used when it was made.
     """
@@ -60,7 +60,7 @@ def _facts(row: BankRow) -> dict[str, Any]:
 
 
 def _referring(plain: dict[str, Any]) -> dict[str, Any]:
-    """The spec as it was asked for: stored banks by their ids."""
+    """The spec in the form of a request: stored banks by their ids."""
     if plain.get("kind") == "stored":
         return {"bank": plain["source"]}
     return {name: _referring(value) if isinstance(value, dict) else value for name, value in plain.items()}

@@ -1,1 +1,1 @@
-"""Calibrations of stored detectors."""
+"""Calibrations of stored detectors: made from uploaded ID images, and stored."""

@@ -1,4 +1,4 @@
-"""Calibrations of stored detectors: made from uploaded images, stored, and checked against the detector when used."""
+"""Computes calibrations of stored detectors from uploaded ID images."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +22,12 @@ from vlm_ood.errors import ImageError
 
 @dataclass(frozen=True)
 class Calibrator:
-    """Makes and reads calibrations.
+    """Computes and reads calibrations.
 
     Args:
-        store: where they are stored.
+        store: of the calibrations.
         scorer: encodes the images.
-        threads: where thresholds are computed.
+        threads: in which thresholds are computed.
     """
 
     store: CalibrationStore
@@ -37,12 +37,14 @@ class Calibrator:
     async def make(
         self, row: DetectorRow, prepared: Prepared, uploads: Sequence[Upload], options: CalibrationOptions
     ) -> tuple[Calibration, Encoded]:
-        """A new calibration of the detector, stored in place of the one before; and the images it was made of.
+        """Compute and store a calibration, which replaces the one before; gives it and the encoded images.
 
         Raises:
             ImageError: no image could be used.
-            TaskError: to be appended to a calibration of other weights, or too few images for the rule.
-            NotFoundError, ConflictError, StorageError: see `CalibrationStore.replace`.
+            TaskError: the calibration to append to is of other weights, or there are too few images for the rule.
+            NotFoundError: the detector was deleted meanwhile.
+            ConflictError: another request changed the calibration meanwhile.
+            StorageError: it can't be written; the calibration before is still there.
         """
         encoded = await self.scorer.encode(uploads, prepared, Timings())
         if not encoded.found:
@@ -58,7 +60,7 @@ class Calibrator:
         return calibration, encoded
 
     async def read(self, row: DetectorRow) -> Calibration | None:
-        """The calibration of the detector, if it has one.
+        """The calibration of the detector; None if it has none.
 
         Raises:
             StorageError: its file is missing or damaged.

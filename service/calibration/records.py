@@ -1,4 +1,4 @@
-"""The wire records of calibrations."""
+"""Records of requests and answers about calibrations."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ from service.images.answers import ImageAnswer
 
 
 class CalibrationOptions(Asked):
-    """What a calibration is made with."""
+    """Options of a calibration."""
 
     keep: Annotated[
         float, Ge(0.5), Le(0.9999), Field(description="Share of in-distribution (ID) images to accept.")
@@ -19,31 +19,30 @@ class CalibrationOptions(Asked):
     rule: Annotated[
         Literal["auto", "empirical", "conformal"],
         Field(
-            description="conformal: with the finite-sample guarantee; empirical: of these very images; auto: conformal "
-            "where there are enough images, else empirical with a note."
+            description="conformal: accepts at least this share of new ID images on average; empirical: accepts this "
+            "share of the images sent; auto: conformal where there are enough images, else empirical with a note."
         ),
     ] = "auto"
-    append: Annotated[bool, Field(description="Add to the images given before; else replace them.")] = False
+    append: Annotated[bool, Field(description="Add to the images sent before; otherwise replace them.")] = False
 
 
 class CalibrationJson(Images, CalibrationOptions):
-    """ID images in base64, and what to calibrate with."""
+    """A JSON request: ID images in base64, and the options."""
 
 
 class Threshold(Answered):
-    """What the scores of a calibration give."""
+    """How the threshold was computed, and how it is applied."""
 
-    rule: Annotated[Literal["empirical", "conformal"], Field(description="That gave the threshold.")]
+    rule: Annotated[Literal["empirical", "conformal"], Field(description="The rule that computed the threshold.")]
     tolerance: Annotated[
-        float, Field(description="An image is out when its score is above the threshold by more than this.")
+        float,
+        Field(description="An image is out-of-distribution when its score is above the threshold by more than this."),
     ]
-    note: Annotated[
-        str | None, Field(description="What to know before relying on it: how many images a guarantee needs.")
-    ]
+    note: Annotated[str | None, Field(description="Why there is no guarantee: how many images it needs.")]
 
 
 class CalibrationDetails(CalibrationView, Threshold):
-    """All there is to know about a calibration."""
+    """A stored calibration."""
 
 
 class CalibrationAnswer(Threshold):
@@ -52,5 +51,5 @@ class CalibrationAnswer(Threshold):
     detector: str
     keep: float
     threshold: float
-    images: Annotated[int, Field(description="How many images the threshold rests on.")]
+    images: Annotated[int, Field(description="The number of images the threshold was computed from.")]
     failed: Annotated[list[ImageAnswer], Field(description="Images that could not be used.")] = []  # noqa: RUF012

@@ -1,4 +1,4 @@
-"""Calibrations of stored detectors: a row each, with the scores in a blob."""
+"""Stores calibrations: one row per detector, with the scores in a blob."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,11 +17,11 @@ class NewCalibration:
     """A calibration to be stored.
 
     Args:
-        content: what the blob holds.
+        content: of the blob.
         keep: the share of ID images to accept.
-        threshold: that follows from the scores.
-        images: how many images it was made of.
-        appended: whether the scores of the calibration before are among them.
+        threshold: computed from the scores.
+        images: the number of scores.
+        appended: whether they include the scores of the calibration before.
     """
 
     content: bytes
@@ -33,7 +33,7 @@ class NewCalibration:
 
 @dataclass(frozen=True)
 class CalibrationStore:
-    """Rows in the database, scores in blobs.
+    """Reads, replaces and deletes calibrations.
 
     Args:
         database: of the rows.
@@ -44,7 +44,7 @@ class CalibrationStore:
     blobs: Blobs
 
     async def read(self, row: CalibrationRow) -> bytes:
-        """The content of a calibration, as it was when the row was read.
+        """The content of a calibration's blob.
 
         Raises:
             StorageError: the file is missing or can't be read.
@@ -56,8 +56,8 @@ class CalibrationStore:
 
         Raises:
             NotFoundError: the detector was deleted meanwhile.
-            ConflictError: it was calibrated with other content meanwhile, or with anything when scores were appended.
-            StorageError: no room; the calibration before is still there.
+            ConflictError: another request changed the calibration meanwhile.
+            StorageError: it can't be written; the calibration before is still there.
         """
         blob = await self.blobs.write("calibrations", new.content)
         await self.database.run(lambda session: self._replace(session, detector, blob, new))
@@ -68,7 +68,7 @@ class CalibrationStore:
         before, current = _blob_of(detector), _blob_of(row)
         if before != current:
             if current is not None and not new.appended and self.blobs.content(current) == new.content:
-                return  # two equal requests at once are both answered; the blob of this one stays unreferenced
+                return  # two equal requests at once both succeed; this one's blob is deleted later
             raise ConflictError("the calibration was changed by another request meanwhile: try again")
         self.blobs.refer(session, blob)
         if current is not None:

@@ -1,1 +1,1 @@
-"""Detectors: class names and a method, kept under an id."""
+"""Stored detectors: their records, specs, database tables, and the fitted detectors in memory."""

@@ -1,4 +1,4 @@
-"""From a spec to a fitted detector: the task is built in a thread, with the engine as its text encoder."""
+"""Builds the fitted detector of a spec, in a thread, with the engine as text encoder."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from vlm_ood.tasks import Builder, DetectorSpec, MinedBank
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A detector that can score, and the encoder whose vectors it takes."""
+    """A fitted detector, its spec, and the encoder whose vectors it reads."""
 
     spec: DetectorSpec
     fitted: FittedDetector[Any]
@@ -23,17 +23,17 @@ class Prepared:
 
     @cached_property
     def head(self) -> Head | None:
-        """What runs in the worker, for a method that reads more than pooled features; None for the others."""
+        """The head that runs in the worker, for a method that reads more than pooled features; else None."""
         return detector_head(self.fitted) if self.fitted.detector.outputs.local else None
 
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes detectors.
+    """Builds fitted detectors.
 
     Args:
-        building: where tasks are built and detectors learn.
-        banks: where the stored parts of tasks are.
+        building: runs the work in threads.
+        banks: the stored parts of tasks.
     """
 
     building: Building
@@ -65,7 +65,7 @@ def _check_outputs(spec: DetectorSpec, encoder: EncoderInfo) -> None:
 
 
 def _fit(builder: Builder, spec: DetectorSpec) -> FittedDetector[Any]:
-    """The digest is computed here, not on the event loop."""
+    """Fit the detector, and compute its digest here, because hashing would block the event loop."""
     fitted = builder.fit(spec)
     _ = fitted.digest
     return fitted

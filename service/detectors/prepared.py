@@ -1,4 +1,4 @@
-"""Fitted detectors in memory."""
+"""The cache of fitted detectors in memory."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -14,7 +14,13 @@ PreparedDetectors = PreparedCache[DetectorSpec, Prepared]
 def prepared_detectors(
     make: Callable[[DetectorSpec], Coroutine[Any, Any, Prepared]], *, max_bytes: int, wait_s: float
 ) -> PreparedDetectors:
-    """A cache of detectors; arguments as in `PreparedCache`."""
+    """A cache of fitted detectors by the digest of their specs.
+
+    Args:
+        make: builds the detector of a spec.
+        max_bytes: of all tasks and states in the cache.
+        wait_s: how long a caller waits for a detector that is being built.
+    """
     return PreparedCache(
         make,
         "detector",

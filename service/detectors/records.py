@@ -1,4 +1,4 @@
-"""What makes a detector, and what is told about one."""
+"""Records of requests and answers about detectors."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -11,25 +11,28 @@ from service.http.records import Answered, Asked, Identifier, Name, Templates
 
 
 class Negatives(Asked):
-    """Words that describe what does not belong, mined from a lexicon."""
+    """Negative words, mined from a lexicon: those that are dissimilar to the classes."""
 
-    recipe: Annotated[Identifier, Field(description="How words are chosen.", examples=["neglabel"])] = "neglabel"
+    recipe: Annotated[Identifier, Field(description="How words are selected.", examples=["neglabel"])] = "neglabel"
     lexicon: Annotated[Identifier, Field(description="One of /v1/lexicons.")] = "wordnet-full"
     words: Annotated[list[Name] | None, Field(description="Your own words in place of a lexicon.")] = None
-    quantile: Annotated[float, Gt(0), Le(1), Field(description="Of a word's similarity to the classes.")] = 0.95
-    keep: Annotated[float, Gt(0), Le(1), Field(description="Share of the words that is kept.")] = 0.15
+    quantile: Annotated[
+        float, Gt(0), Le(1), Field(description="Which quantile of a word's cosines to the classes counts.")
+    ] = 0.95
+    keep: Annotated[float, Gt(0), Le(1), Field(description="The share of the words that are kept.")] = 0.15
 
 
 AnyNegatives = Annotated[Annotated[Negatives, Tag("mined")] | Annotated[BankReference, Tag("bank")], or_bank("mined")]
 
 
 class DetectorOptions(Asked):
-    """The content of a detector: the same content has the same id."""
+    """The content of a detector; the same content has the same id."""
 
     classes: Classes
     method: Annotated[Identifier, Field(description="One of /v1/methods.", examples=["mcm"])] = "mcm"
     parameters: Annotated[
-        dict[str, Any], Field(description="Of the method; see its schema.", examples=[{"temperature": 1.0}])
+        dict[str, Any],
+        Field(description="Parameters of the method; /v1/methods has their schema.", examples=[{"temperature": 1.0}]),
     ] = {}  # noqa: RUF012
     templates: Templates = "single"
     encoder: Annotated[
@@ -48,7 +51,7 @@ class DetectorOptions(Asked):
 
 
 class CalibrationView(Answered):
-    """The threshold of a detector, and how many images it rests on."""
+    """The threshold of a detector, and the number of images it was computed from."""
 
     keep: float
     threshold: float
@@ -68,7 +71,7 @@ class DetectorSummary(Answered):
 
 
 class DetectorView(DetectorSummary):
-    """All there is to know about a detector."""
+    """A detector with its content, state and calibration."""
 
     classes: list[str] | BankReference
     parameters: dict[str, Any]
@@ -77,14 +80,14 @@ class DetectorView(DetectorSummary):
     no_templates: str | list[str] | None
     no: BankReference | None
     support: BankReference | None
-    state: Annotated[State, Field(description="cold: stored, and prepared when it is asked for")]
+    state: Annotated[State, Field(description="cold: stored, prepared at the next use")]
     error: str | None
     calibration: CalibrationView | None
-    note: Annotated[str | None, Field(description="What to know about this detector's calibration.")]
+    note: Annotated[str | None, Field(description="A hint about the calibration: why there is none.")]
 
 
 class DetectorPage(Answered):
-    """Some detectors, newest first."""
+    """One page of the list of detectors, newest first."""
 
     detectors: list[DetectorSummary]
     next: Annotated[str | None, Field(description="Pass it as `after` for the next page; null on the last.")]

@@ -1,4 +1,4 @@
-"""The tables of detectors and of their calibrations."""
+"""The database tables of detectors and of their calibrations."""
 
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ class CalibrationRow(Base):
 
 
 class DetectorRow(Owned):
-    """A detector of a tenant: its spec, not what was fitted."""
+    """A detector of a tenant, stored as its spec; the fitted detector is not stored."""
 
     __tablename__ = "detectors"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""From what a caller asks for to a checked detector spec, whose banks are the caller's own."""
+"""Checks a request for a detector, and makes its spec; banks must be the caller's own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -32,13 +32,13 @@ WORDING: Final[Mapping[str, str]] = {
 
 
 async def checked_spec(options: DetectorOptions, tenant: str, settings: Settings, banks: MadeBanks) -> DetectorSpec:
-    """What a caller asked for, if this server can give it.
+    """The spec of a requested detector, within the limits of this server.
 
     Args:
-        options: as they were sent.
-        tenant: who asks, and whose banks may be used.
-        settings: with the limits.
-        banks: of all tenants.
+        options: of the request.
+        tenant: of the caller; only its banks may be used.
+        settings: have the limits.
+        banks: stored banks of all tenants.
 
     Raises:
         InputError: a name, a parameter, a template, a bank or an encoder that can't be used, or a part that the method
@@ -68,7 +68,7 @@ async def checked_spec(options: DetectorOptions, tenant: str, settings: Settings
 
 def _check_fields(options: DetectorOptions) -> None:
     if options.no is not None and options.no_templates is not None:
-        raise InputError("no and no_templates are two ways to give negated prompts: leave one out")
+        raise InputError("no and no_templates both give negated prompts: leave one out")
     if isinstance(options.classes, BankReference) and options.no_templates is not None:
         raise InputError(
             'no_templates is for classes that are given as names: make a bank of {"kind": "templates"} from the names '
@@ -79,7 +79,7 @@ def _check_fields(options: DetectorOptions) -> None:
 
 
 def _references(options: DetectorOptions) -> dict[str, tuple[BankReference, BankKind]]:
-    """{field: (the bank that it refers to, what the bank must hold)}."""
+    """{field: (the bank it refers to, the kind that the bank must have)}."""
     fields: dict[str, tuple[object, BankKind]] = {
         "classes": (options.classes, "text"),
         "negatives": (options.negatives, "text"),
@@ -111,7 +111,12 @@ def _negated(options: DetectorOptions, settings: Settings) -> TemplateBank | Non
 
 
 async def _check_names(spec: DetectorSpec, rows: Mapping[str, BankRow], settings: Settings, banks: MadeBanks) -> None:
-    """Refuse banks whose names don't go together."""
+    """Check that the banks have matching names.
+
+    Raises:
+        TaskError: the negated prompts have other names than the classes.
+        ClassNamesError: too many classes, or a label that is not a class.
+    """
     names = spec.task.names
     if "classes" in rows:
         names = clean_names(await banks.names(rows["classes"]))

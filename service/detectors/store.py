@@ -1,4 +1,4 @@
-"""Stored detectors of each tenant; those of other tenants are not found."""
+"""Stores the detectors of each tenant; a detector of another tenant is not found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from vlm_ood.tasks import DetectorSpec
 
 @dataclass(frozen=True)
 class DetectorStore:
-    """Rows in the database.
+    """Creates, reads and deletes detectors.
 
     Args:
         database: of the rows.
@@ -34,15 +34,15 @@ class DetectorStore:
     max_detectors: int
 
     async def create(self, tenant: str, spec: DetectorSpec) -> tuple[DetectorRow, bool]:
-        """The row of this content, and whether it is new.
+        """Store a detector; gives its row, and whether it is new: the same spec gives the same row.
 
         Raises:
-            ConflictError: the tenant has as many detectors as it may have.
+            ConflictError: the tenant has reached its limit of detectors.
             NotFoundError: a bank of the spec was deleted meanwhile.
         """
         try:
             return await self.database.run(lambda session: self._create(session, tenant, spec))
-        except IntegrityError:  # another request stored the same a moment ago
+        except IntegrityError:  # another request stored the same spec at the same time
             return await self.database.run(lambda session: self._create(session, tenant, spec))
 
     def _create(self, session: Session, tenant: str, spec: DetectorSpec) -> tuple[DetectorRow, bool]:
@@ -73,12 +73,12 @@ class DetectorStore:
         """A detector of the tenant.
 
         Raises:
-            NotFoundError: it has none of that id.
+            NotFoundError: the tenant has no detector with this id.
         """
         return await self.database.run(lambda session: owned(session, DetectorRow, tenant, detector_id, "detector"))
 
     async def page(self, tenant: str, limit: int, after: str | None) -> tuple[Sequence[DetectorRow], str | None]:
-        """The newest detectors, or those that follow `after`, and what to ask for next.
+        """At most `limit` detectors, newest first or those that follow `after`; and the `after` of the next page.
 
         Raises:
             NotFoundError: the tenant has no detector `after`.
@@ -86,7 +86,7 @@ class DetectorStore:
         return await self.database.run(lambda session: page(session, DetectorRow, tenant, limit, after, "detector"))
 
     async def calibrated_sibling(self, row: DetectorRow) -> str | None:
-        """The newest calibrated detector of the tenant that differs in its class names alone."""
+        """Id of the tenant's newest calibrated detector that differs only in its class names; None if there is none."""
         siblings = (
             select(DetectorRow.id)
             .join(CalibrationRow)
@@ -100,7 +100,7 @@ class DetectorStore:
         """Delete a detector and its calibration.
 
         Raises:
-            NotFoundError: the tenant has none of that id.
+            NotFoundError: the tenant has no detector with that id.
         """
 
         def work(session: Session) -> None:
@@ -114,5 +114,5 @@ class DetectorStore:
 
 
 def id_of(tenant: str, spec: DetectorSpec) -> str:
-    """The id of a tenant's detector of this content; those of older databases were computed in another way."""
+    """The id of a tenant's detector with this spec; older databases contain ids that were computed in another way."""
     return f"det_{digest_of(tenant, spec.digest)[:24]}"

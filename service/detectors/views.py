@@ -1,4 +1,4 @@
-"""From rows to what is told about them."""
+"""Makes the records of answers from rows of detectors."""
 
 from service.banks.records import BankReference, State
 from service.detectors.records import CalibrationView, DetectorSummary, DetectorView, Negatives
@@ -8,7 +8,7 @@ from vlm_ood.tasks import BankSpec, DetectorSpec, MinedBank, StoredBank, StoredS
 
 
 def summary_of(row: DetectorRow) -> DetectorSummary:
-    """A line of the list."""
+    """The record of a detector in a list."""
     spec = DetectorSpec.from_plain(row.spec)
     return DetectorSummary(
         id=row.id,
@@ -28,7 +28,14 @@ def calibration_view_of(row: CalibrationRow | None) -> CalibrationView | None:
 
 
 def view_of(row: DetectorRow, state: State, error: str | None, calibrated_sibling: str | None) -> DetectorView:
-    """The whole detector."""
+    """The record of one detector.
+
+    Args:
+        row: of the detector.
+        state: of its preparation.
+        error: why the preparation failed, if it did.
+        calibrated_sibling: id of a calibrated detector that differs only in its class names.
+    """
     spec = DetectorSpec.from_plain(row.spec)
     task = spec.task
     return DetectorView(
@@ -75,7 +82,7 @@ def _note(row: DetectorRow, calibrated_sibling: str | None) -> str | None:
         return None
     if calibrated_sibling is not None:
         return (
-            f"{calibrated_sibling} differs from this detector in its class names alone and is calibrated; its "
-            "calibration doesn't carry over, because scores depend on the class names: calibrate this one"
+            f"{calibrated_sibling} differs from this detector only in its class names and is calibrated; its "
+            "calibration is not valid here, because scores depend on the class names: calibrate this detector"
         )
     return "no calibration yet: without one, decisions are null"

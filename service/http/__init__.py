@@ -1,1 +1,1 @@
-"""From HTTP to checked records and back: bodies, dependencies of routes, the OpenAPI document."""
+"""Reads request bodies into checked records: JSON, forms and uploaded files; readiness and disconnected clients."""

@@ -1,4 +1,4 @@
-"""From a body, multipart or JSON, to checked options and the bytes of each image."""
+"""Reads a multipart or JSON body: checked options, and the bytes of each image."""
 
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -39,7 +39,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Body(Generic[Options]):
-    """What a request holds."""
+    """A request that was read: its options, and its images in order."""
 
     options: Options
     uploads: list[Upload]
@@ -48,7 +48,7 @@ class Body(Generic[Options]):
 async def read_body(
     request: Request, options: type[Options], from_json: type[Images], max_images: int
 ) -> Body[Options]:
-    """The options and images of a request.
+    """Read the options and images of a request.
 
     Args:
         request: whose body to read.
@@ -69,7 +69,7 @@ async def read_body(
 
 
 def media_type(request: Request) -> str:
-    """Of the body, in lower case and without parameters; whatever is JSON is application/json."""
+    """The media type of the body, in lower case without parameters; application/json for every type of JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return "application/json" if kind.endswith("+json") else kind
 
@@ -106,7 +106,7 @@ async def _from_form(request: Request, options: type[Options], max_images: int) 
 
 
 def uploads_of(form: Form) -> list[Upload]:
-    """The images of a form: its files, and the URLs among its fields.
+    """The images of a form: its files, and the URLs in its fields `urls`.
 
     Raises:
         MalformedBodyError: a file in a field that is not for images.
@@ -123,7 +123,7 @@ def uploads_of(form: Form) -> list[Upload]:
 
 
 def validated(options: type[Options], form: Form) -> Options:
-    """The record of a form's fields.
+    """The form's fields as a checked record.
 
     Raises:
         MalformedBodyError, RequestValidationError: they don't fit it.

@@ -1,4 +1,4 @@
-"""The fields and files of a form, in order."""
+"""Reads the fields and files of a form."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ MAX_FIELD_BYTES: Final = 8 * 2**20
 
 @dataclass(frozen=True)
 class FormFile:
-    """A file as it arrived; its name holds printable characters alone."""
+    """An uploaded file; its name has printable characters only, at most 200."""
 
     name: str
     content: bytes
@@ -28,20 +28,23 @@ class FormFile:
 
 @dataclass(frozen=True)
 class Form:
-    """Args: (name of the field, its text or file), in the order of the body."""
+    """A form.
+
+    Args:
+        items: (name of the field, its text or file), in the order of the body.
+    """
 
     items: Sequence[tuple[str, str | FormFile]]
 
     def files(self) -> Iterator[tuple[str, FormFile]]:
-        """The files, each with the name of its field."""
+        """(name of the field, file) of each file, in order."""
         return ((field, value) for field, value in self.items if isinstance(value, FormFile))
 
     def fields(self) -> dict[str, Any]:
-        """Text fields by name; lists and objects are written in JSON, and the names of classes and the labels of images
-        may be a field each.
+        """Text fields by name. Lists and objects are JSON; class names and labels may also be one field each.
 
         Raises:
-            MalformedBodyError: a field is given twice that may be given once.
+            MalformedBodyError: a field that may be given once is given several times.
         """
         texts: dict[str, list[str]] = {}
         for field, value in self.items:
@@ -52,11 +55,11 @@ class Form:
 
 
 async def read_form(request: Request, max_files: int) -> Form:
-    """A form of at most so many files.
+    """Read a form with at most `max_files` files.
 
     Raises:
         MalformedBodyError: not multipart/form-data.
-        BodyTooLargeError: more files.
+        BodyTooLargeError: it has more files.
     """
     try:
         async with request.form(max_files=max_files, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
@@ -65,7 +68,7 @@ async def read_form(request: Request, max_files: int) -> Form:
         if "Too many files" in error.detail:
             raise BodyTooLargeError(f"more than {max_files} files: send them in several requests") from None
         raise MalformedBodyError(f"not multipart/form-data: {error.detail}") from None
-    except (ValueError, LookupError) as error:  # an unknown charset, a boundary that is none
+    except (ValueError, LookupError) as error:  # an unknown charset, an invalid boundary
         raise MalformedBodyError(f"not multipart/form-data: {error}") from None
 
 
@@ -78,7 +81,7 @@ def _clean(name: str | None) -> str:
 
 
 def _value(field: str, text: str) -> Any:
-    """JSON where the field may hold some and this looks like it: a class name may begin with a bracket."""
+    """The parsed JSON if the field may hold JSON and the text is valid JSON, else the text (a name such as "[a")."""
     objects = field in OBJECTS and text[:1] == "{"
     lists = text[:1] == "[" and (field in LISTS or field not in OBJECTS)
     if not (objects or lists):
@@ -94,7 +97,7 @@ def _no_constant(name: str) -> None:
 
 
 def _joined(field: str, values: list[Any]) -> Any:
-    """One value; those of lists are joined, and an object in the place of a list stays one."""
+    """The values of one field as one: lists are joined; an object given in place of a list stays an object."""
     if field in LISTS and not (len(values) == 1 and isinstance(values[0], dict)):
         return [each for value in values for each in (value if isinstance(value, list) else [value])]
     if len(values) > 1 and field not in REPEATED:

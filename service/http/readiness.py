@@ -18,7 +18,7 @@ class Readiness:
         self._proved_at = float("-inf")
 
     async def prove(self) -> None:
-        """Return when an image was encoded a moment ago.
+        """Return if an image was encoded within the last second; otherwise encode one.
 
         Raises:
             VlmOodError: it can't be.

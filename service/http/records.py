@@ -1,4 +1,4 @@
-"""Types that several records share."""
+"""Types and base classes that the records of requests and answers share."""
 
 import base64
 import binascii
@@ -31,7 +31,7 @@ class Answered(BaseModel):
 
 
 class Problem(Answered):
-    """RFC 9457: what went wrong, for people (`detail`) and programs (`type`)."""
+    """An error as a problem of RFC 9457: `type` is for programs, `detail` for people."""
 
     type: str
     title: str
@@ -42,7 +42,7 @@ class Problem(Answered):
 
 
 class ImageSource(Asked):
-    """One image of a JSON request: base64 content, or a URL where the server allows that."""
+    """One image of a JSON request: base64 content, or a URL where the server allows URLs."""
 
     name: Annotated[Name | None, Field(examples=["cat.jpg"])] = None
     content: Annotated[str | None, Field(description="The file in base64.", examples=["iVBORw0KGgo="])] = None

@@ -1,1 +1,1 @@
-"""Images that callers send: fetched, encoded, and one answer per image."""
+"""Uploaded images: fetching, encoding, and the record of the answer per image."""

@@ -1,4 +1,4 @@
-"""Records of the answer about one image."""
+"""The record of the answer per image."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ Decision = Literal["in", "out"]
 
 
 class NearestView(Answered):
-    """A name and its share of the probability."""
+    """A class or a negative word, and its probability in [0, 1]."""
 
     name: str
     probability: float
@@ -27,11 +27,11 @@ class ItemError(Answered):
 
 
 class ImageAnswer(Answered):
-    """The answer about one image."""
+    """The answer for one image; without an error it has a score."""
 
     index: int
     image: Annotated[str, Field(examples=["cat.jpg"])]
-    score: Annotated[float | None, Field(description="Higher is more out of distribution.", examples=[0.31])] = None
+    score: Annotated[float | None, Field(description="Higher is more out-of-distribution.", examples=[0.31])] = None
     decision: Decision | None = None
     reason: str = ""
     threshold: float | None = None
@@ -42,7 +42,7 @@ class ImageAnswer(Answered):
 
 
 def failure(row: int, upload: Upload, error: VlmOodError) -> ImageAnswer:
-    """The answer about an image that can't be used."""
+    """The answer for an image that can't be used: index, name and error."""
     return ImageAnswer(
         index=row, image=upload.name, error=ItemError(code=problem_type_of(error).slug, message=str(error))
     )

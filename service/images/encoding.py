@@ -20,8 +20,8 @@ class Encoded:
     """Encoded uploads.
 
     Args:
-        found: {row: what was found in it}, in order.
-        errors: {row: why nothing was}.
+        found: {row: encoded image}, in order.
+        errors: {row: why the image could not be encoded}.
     """
 
     found: dict[int, EncodedImage]
@@ -32,11 +32,11 @@ class Encoded:
         return ImageFeatures.concatenate([image.features for image in self.found.values()])
 
     def evidence(self, fitted: FittedDetector[Any], top: int) -> Evidence:
-        """What the detector says about them, as it was found in the worker, or else from the pooled features here.
+        """Scores and nearest negatives: from the worker if the detector has a head, else from the pooled features.
 
         Args:
             fitted: the detector they were encoded for.
-            top: how many negatives to name at least, where there are so many.
+            top: how many negatives to list per image, where there are as many.
         """
         found = [image.answer for image in self.found.values() if isinstance(image.answer, Evidence)]
         return Evidence.concatenate(found) if found else fitted.examine(self.features(), top)
@@ -49,7 +49,7 @@ class UploadEncoder:
     Args:
         engine: encodes images.
         fetcher: for URLs; None when they are not fetched.
-        chunk: images that go into the engine's queue at once.
+        chunk: how many images are put into the engine's queue at once.
     """
 
     engine: Engine
@@ -59,12 +59,12 @@ class UploadEncoder:
     async def encode(
         self, uploads: Sequence[Upload], encoder: str, timings: Timings, head: Head | None = None
     ) -> Encoded:
-        """The uploads that are images, with pooled features and the head's answer.
+        """Encode the uploads; errors are collected per image.
 
         Args:
-            uploads: any of them may be an error already.
+            uploads: any of them may already be an error.
             encoder: its name.
-            timings: is filled.
+            timings: filled by the call.
             head: runs in the worker; None for pooled features alone.
         """
         uploads = await self.fetched(uploads)

@@ -1,4 +1,4 @@
-"""/v1/banks: vectors of names or of labelled images under an id, for detectors to take."""
+"""/v1/banks: stored vectors of names or of labelled images, which detectors refer to by id."""
 
 from typing import Annotated
 
@@ -37,9 +37,9 @@ router = APIRouter(prefix="/v1/banks", tags=["banks"], dependencies=[Security(th
 async def create(caller: Caller, request: TheBankRequest, services: TheServices, response: Response) -> BankView:
     """Upload a safetensors file of names and vectors as the form field `file`; or labelled images as `images` with a
     class name each in `labels`, which are stored as vectors; or ask for a bank by JSON: `{"kind": "templates"}`
-    averages templates over names, `{"kind": "mined"}` chooses words that are unlike the classes.
+    averages templates over names, `{"kind": "mined"}` selects words that are dissimilar to the classes.
 
-    The same content has the same id. A bank that takes long answers 202 and is ready when its `state` says so.
+    The same content has the same id. A bank that takes long is answered 202; it can be used when its `state` is ready.
     """
     failed: list[ImageAnswer] = []
     match request:
@@ -62,7 +62,7 @@ async def page(
     limit: Annotated[int, Ge(1), Le(100), Query(description="How many.")] = 20,
     after: Annotated[str | None, Query(max_length=64, description="`next` of the page before.")] = None,
 ) -> BankPage:
-    """The newest first."""
+    """The caller's banks, newest first."""
     rows, following = await services.banks.store.page(caller.tenant, limit, after)
     return BankPage(banks=[summary_of(row) for row in rows], next=following)
 
@@ -76,12 +76,10 @@ async def show(
     limit: Annotated[int, Ge(1), Le(200), Query(description="How many names to show.")] = 20,
     against: Annotated[
         str | None,
-        Query(max_length=64, description="A bank in which the nearest are looked for, in place of this one."),
+        Query(max_length=64, description="Look for the nearest names in this bank instead of the bank itself."),
     ] = None,
 ) -> BankView:
-    """All there is to know, with the first names and those that are most like each. Of labelled images, how many each
-    class has.
-    """
+    """The bank, with its first names and the nearest names of each; for labelled images, the number per class."""
     content = await _content(services, bank)
     other = None if against is None else await _compared(services, bank, against)
     shown = await _preview(services, content, limit, other)
@@ -96,7 +94,7 @@ async def show(
     responses=problems(404, 409),
 )
 async def delete(bank: TheBank, services: TheServices) -> None:
-    """Refused while a detector or another bank uses it."""
+    """Delete the bank; refused while a detector or another bank uses it."""
     await services.banks.store.delete(bank.tenant, bank.id)
 
 
@@ -105,7 +103,7 @@ def _status(made: Created) -> int:
 
 
 async def _content(services: Services, row: BankRow) -> Content | None:
-    """What the bank holds; None while that would have to be made."""
+    """The content of the bank if it is ready, else None."""
     return await services.banks.get(row) if services.banks.state(row)[0] == "ready" else None
 
 
@@ -120,7 +118,7 @@ async def _compared(services: Services, bank: BankRow, against: str) -> Content:
 async def _preview(
     services: Services, content: Content | None, limit: int, other: Content | None
 ) -> list[PreviewRow] | None:
-    """In a thread: a bank may have a hundred thousand rows."""
+    """The preview, computed in a thread because a bank may have 100 000 rows; None for labelled images."""
     against = other if isinstance(other, TextBank) else None
     if not isinstance(content, TextBank):
         return None

@@ -29,8 +29,8 @@ router = APIRouter(
     openapi_extra=two_bodies(CalibrationOptions, CalibrationJson, {"keep": 0.95}),
 )
 async def calibrate(detector: TheDetector, request: TheCalibrationRequest, services: TheServices) -> CalibrationAnswer:
-    """Send ID images, no others. They replace the ones sent before, or with `append` are added to them. Nothing is
-    changed when it fails.
+    """Send in-distribution (ID) images only. They replace those sent before; with `append` they are added. An error
+    changes nothing.
     """
     prepared = await services.prepared.get(DetectorSpec.from_plain(detector.spec))
     made, encoded = await services.calibrator.make(detector, prepared, request.uploads, request.options)
@@ -39,7 +39,7 @@ async def calibrate(detector: TheDetector, request: TheCalibrationRequest, servi
 
 @router.get("", summary="Show a calibration", dependencies=[Depends(one_charge)], responses=problems(404))
 async def show(detector: TheDetector, services: TheServices) -> CalibrationDetails:
-    """The threshold, the rule that gave it, and how many images it rests on."""
+    """The threshold, the rule that computed it, and the number of images it was computed from."""
     view, made = calibration_view_of(detector.calibration), await services.calibrator.read(detector)
     if view is None or made is None:
         raise NotFoundError(f"detector {detector.id} has no calibration")
@@ -50,7 +50,7 @@ async def show(detector: TheDetector, services: TheServices) -> CalibrationDetai
     "", summary="Delete a calibration", status_code=204, dependencies=[Depends(one_charge)], responses=problems(404)
 )
 async def delete(detector: TheDetector, services: TheServices) -> None:
-    """The detector stays, without decisions."""
+    """Delete the calibration; the detector stays, but makes no decisions."""
     await services.calibrator.store.delete(detector)
 
 

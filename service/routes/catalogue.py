@@ -1,4 +1,4 @@
-"""/v1/encoders, /v1/templates, /v1/lexicons: what there is to choose from."""
+"""/v1/encoders, /v1/templates, /v1/lexicons: the encoders, templates and lexicons that requests may name."""
 
 import asyncio
 from functools import cache
@@ -19,20 +19,20 @@ router = APIRouter(
 
 @router.get("/encoders", summary="List encoders", responses=problems(503))
 async def encoders(services: TheServices) -> Encoders:
-    """Those that this server lets you ask for; sizes are known of those that are loaded."""
+    """The encoders that requests may name; sizes are null until an encoder is loaded."""
     engine = services.engine
     return Encoders(encoders=[await _encoder(engine, name) for name in engine.encoder_names()])
 
 
 @router.get("/templates", summary="List template sets", responses=problems())
 async def templates() -> TemplateSets:
-    """Sentences that class names are put into."""
+    """The sets of sentences that class names are inserted into."""
     return TemplateSets(templates=[_templates(name) for name in template_sets()])
 
 
 @router.get("/lexicons", summary="List lexicons", responses=problems())
 async def lexicons() -> Lexicons:
-    """Word lists that negatives are mined from."""
+    """The word lists that negatives are mined from."""
     return Lexicons(lexicons=[await asyncio.to_thread(_lexicon, name) for name in LEXICONS])
 
 

@@ -57,7 +57,11 @@ async def the_detector(
     caller: Caller,
     services: TheServices,
 ) -> DetectorRow:
-    """The caller's detector of the path."""
+    """The detector whose id is in the path.
+
+    Raises:
+        NotFoundError: the caller's tenant has no such detector.
+    """
     return await services.detectors.get(caller.tenant, detector_id)
 
 
@@ -69,7 +73,11 @@ async def the_bank(
     caller: Caller,
     services: TheServices,
 ) -> BankRow:
-    """The caller's bank of the path."""
+    """The bank whose id is in the path.
+
+    Raises:
+        NotFoundError: the caller's tenant has no such bank.
+    """
     return await services.banks.store.get(caller.tenant, bank_id)
 
 
@@ -79,7 +87,7 @@ TheBank = Annotated[BankRow, Depends(the_bank)]
 async def the_score_request(
     request: Request, response: Response, caller: Caller, services: TheServices
 ) -> Body[ScoreOptions]:
-    """Images and the detector to score them with."""
+    """Read a request with images and the content of a detector; each image is charged."""
     body = await read_body(request, ScoreOptions, ScoreJson, services.settings.max_images)
     await charge(response, caller, services, len(body.uploads))
     return body
@@ -88,7 +96,7 @@ async def the_score_request(
 async def the_detector_score_request(
     request: Request, response: Response, caller: Caller, services: TheServices
 ) -> Body[AnswerOptions]:
-    """Images for a stored detector."""
+    """Read a request with images for a stored detector; each image is charged."""
     body = await read_body(request, AnswerOptions, DetectorScoreJson, services.settings.max_images)
     await charge(response, caller, services, len(body.uploads))
     return body
@@ -97,14 +105,14 @@ async def the_detector_score_request(
 async def the_calibration_request(
     request: Request, response: Response, caller: Caller, services: TheServices
 ) -> Body[CalibrationOptions]:
-    """In-distribution images, and how to calibrate."""
+    """Read a request with ID images and how to calibrate; each image is charged."""
     body = await read_body(request, CalibrationOptions, CalibrationJson, services.settings.max_calibration_images)
     await charge(response, caller, services, len(body.uploads))
     return body
 
 
 async def the_bank_request(request: Request, response: Response, caller: Caller, services: TheServices) -> BankBody:
-    """A bank in one of its three forms; a file and a spec count as one image."""
+    """Read a bank as a file, labelled images or a spec; a file or a spec is charged as one image."""
     body = await read_bank_body(request, services.settings.max_support_images)
     await charge(response, caller, services, len(body.uploads) if isinstance(body, Body) else 1)
     return body

@@ -1,4 +1,4 @@
-"""/v1/detectors: class names and a method under an id, so that they can be calibrated."""
+"""/v1/detectors: stored detectors, which can be calibrated."""
 
 from typing import Annotated
 
@@ -40,9 +40,9 @@ Example = Annotated[
     },
 )
 async def create(options: Example, caller: Caller, services: TheServices, response: Response) -> DetectorView:
-    """The same content has the same id. Another class list makes another detector, and the old one's calibration
-    doesn't carry over: `note` says so. A detector that takes long, such as one that mines negatives, answers 202 and
-    is ready when its `state` says so.
+    """The same content has the same id. Another class list makes another detector, for which the calibration of the
+    old one is not valid: `note` says so. A detector that takes long, such as one that mines negatives, is answered
+    202; it can be used when its `state` is ready.
     """
     spec = await checked_spec(options, caller.tenant, services.settings, services.banks)
     prepared = await _prepared_soon(services, spec)
@@ -59,14 +59,14 @@ async def page(
     limit: Annotated[int, Ge(1), Le(100), Query(description="How many.")] = 20,
     after: Annotated[str | None, Query(max_length=64, description="`next` of the page before.")] = None,
 ) -> DetectorPage:
-    """The newest first."""
+    """The caller's detectors, newest first."""
     rows, following = await services.detectors.page(caller.tenant, limit, after)
     return DetectorPage(detectors=[summary_of(row) for row in rows], next=following)
 
 
 @router.get("/detectors/{detector_id}", summary="Show a detector", dependencies=manage, responses=problems(404))
 async def show(detector: TheDetector, services: TheServices) -> DetectorView:
-    """All there is to know, and how far its preparation is."""
+    """The detector, and the state of its preparation."""
     return await _view(services, detector)
 
 
@@ -78,7 +78,7 @@ async def show(detector: TheDetector, services: TheServices) -> DetectorView:
     responses=problems(404),
 )
 async def delete(detector: TheDetector, services: TheServices) -> None:
-    """And its calibration with it."""
+    """Delete the detector and its calibration."""
     await services.detectors.delete(detector.tenant, detector.id)
 
 
@@ -92,7 +92,7 @@ async def delete(detector: TheDetector, services: TheServices) -> None:
 async def score(
     detector: TheDetector, request: TheDetectorScoreRequest, services: TheServices, response: Response
 ) -> ScoreAnswer:
-    """With its calibration, each answer has a decision, a threshold and a conformal p-value."""
+    """If the detector is calibrated, each answer has a decision, a threshold and a conformal p-value."""
     prepared = await services.prepared.get(DetectorSpec.from_plain(detector.spec))
     calibration = await services.calibrator.read(detector)
     timings = Timings()
@@ -103,7 +103,7 @@ async def score(
 
 
 async def _prepared_soon(services: Services, spec: DetectorSpec) -> bool:
-    """Whether the detector is ready now; what can't work at all is an error before anything is stored."""
+    """Whether the detector is ready; raises an error if it can't be prepared, so that it is not stored."""
     try:
         await services.prepared.get(spec)
     except PreparingError:

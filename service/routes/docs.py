@@ -1,4 +1,4 @@
-"""/docs: the OpenAPI document as one page; no script, nothing from another host."""
+"""/docs: the OpenAPI document as one page, without scripts and without files from other hosts."""
 
 import json
 from functools import cache
@@ -14,7 +14,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
-    """Every route, its parameters, bodies and answers."""
+    """The page: each route with its parameters, bodies and answers."""
     document: dict[str, Any] = request.app.openapi()
     return HTMLResponse(_template().render(document=document))
 

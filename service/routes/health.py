@@ -20,13 +20,13 @@ class Health(Answered):
 
 @router.get("/livez", summary="Is the process alive?")
 async def livez() -> Health:
-    """Answers as long as the event loop turns."""
+    """Answers while the event loop runs."""
     return Health(status="alive")
 
 
 @router.get("/readyz", summary="Would an image be answered now?", responses=problems(503, 504))
 async def readyz(services: TheServices) -> Health:
-    """Proved by a forward pass through the queue, not more often than once a second."""
+    """Tested by a forward pass through the queue, at most once per second."""
     await services.readiness.prove()
     return Health(status="ready")
 
@@ -39,5 +39,5 @@ async def readyz(services: TheServices) -> Health:
     dependencies=[Security(the_caller, scopes=["metrics"])],
 )
 async def metrics(services: TheServices) -> Response:
-    """In the text format."""
+    """All metrics, in the text format of Prometheus."""
     return Response(generate_latest(services.registry), media_type=CONTENT_TYPE_LATEST)

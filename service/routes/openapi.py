@@ -61,14 +61,14 @@ def bank_bodies() -> dict[str, Any]:
 
 
 def _form(options: type[Asked], files: dict[str, dict[str, Any]], *required: str) -> dict[str, Any]:
-    """The schema of a form with these fields beside those of the options, which allow no others on their own."""
+    """The schema of a form: the fields of the options and these, of which the `required` ones are mandatory."""
     form = options.model_json_schema(ref_template=REFERENCE)
     form.pop("$defs", None)  # they are among the components
     return form | {"properties": files | form["properties"], "required": [*required, *form.get("required", [])]}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route: what may go wrong everywhere, and these."""
+    """`responses` of a route: the statuses that every route may answer, and these."""
     titles: dict[int, list[str]] = {}
     for problem in [*PROBLEM_TYPES.values(), INVALID]:
         titles.setdefault(problem.status, []).append(problem.title)
@@ -83,7 +83,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def describe(app: FastAPI, *, summary: str, description: str) -> None:
-    """Make the application's document, once, when it is first asked for."""
+    """Set the function that builds the application's OpenAPI document, once, at the first request for it."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -1,4 +1,4 @@
-"""/v1/score: images and class names in, answers out."""
+"""/v1/score: scores images against class names, without a stored detector."""
 
 from typing import Final
 
@@ -23,10 +23,10 @@ EXAMPLE: Final = {"classes": ["cat", "coffee", "rocket"], "method": "mcm", "top"
     openapi_extra=two_bodies(ScoreOptions, ScoreJson, EXAMPLE),
 )
 async def score(caller: Caller, request: TheScoreRequest, services: TheServices, response: Response) -> ScoreAnswer:
-    """Send images as files in the form field `images`, or in base64 as JSON, with the names of what belongs.
+    """Send images as files in the form field `images`, or in base64 as JSON, with the class names.
 
-    An image that can't be used has an `error` and the others have their answers. Without a calibration or a
-    `threshold` of yours, `decision` is null and `reason` says why. Class names seen before cost nothing.
+    An image that can't be used has an `error`; the others are scored. Without a `threshold` in the request,
+    `decision` is null and `reason` says why. Vectors of class names are cached.
     """
     spec = await checked_spec(request.options, caller.tenant, services.settings, services.banks)
     prepared = await services.prepared.get(spec)

@@ -1,1 +1,1 @@
-"""Images to scores and decisions."""
+"""Scores uploaded images and decides whether they are out-of-distribution."""

@@ -11,30 +11,32 @@ from service.images.answers import ImageAnswer
 
 
 class AnswerOptions(Asked):
-    """What to say about each image."""
+    """Options of the answer per image."""
 
-    top: Annotated[int, Ge(1), Le(100), Field(description="How many classes and negatives to name.")] = 3
+    top: Annotated[int, Ge(1), Le(100), Field(description="How many classes and negatives to list per image.")] = 3
     threshold: Annotated[
-        float | None, Field(description="Decide by this score in place of a calibration.", examples=[None])
+        float | None, Field(description="The threshold to decide by, in place of a calibration.", examples=[None])
     ] = None
 
 
 class ScoreOptions(AnswerOptions, DetectorOptions):
-    """A detector given with the images."""
+    """The content of a detector, sent with the images."""
 
 
 class ScoreJson(Images, ScoreOptions):
-    """Images in base64, class names, and how to score them."""
+    """A JSON request: images in base64, class names, and how to score."""
 
 
 class DetectorScoreJson(Images, AnswerOptions):
-    """Images in base64 for a detector that exists."""
+    """A JSON request: images in base64 for a stored detector."""
 
 
 class ScoreAnswer(Answered):
-    """One answer per image, in the order they were sent."""
+    """One answer per image, in the order of the request."""
 
     method: str
     encoder: str
-    detector: Annotated[str | None, Field(description="Its id; null when it was given with the images.")]
+    detector: Annotated[
+        str | None, Field(description="Id of the stored detector; null when its content was sent with the images.")
+    ]
     results: list[ImageAnswer]

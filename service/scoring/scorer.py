@@ -23,12 +23,12 @@ from vlm_ood.results import ImageResult, by_threshold, judge_evidence
 
 @dataclass(frozen=True)
 class Scorer:
-    """Encodes images and judges them.
+    """Encodes and scores images.
 
     Args:
         images: encodes uploads.
-        threads: where images are judged.
-        metrics: where images are counted.
+        threads: in which scores are computed.
+        metrics: count the images.
     """
 
     images: UploadEncoder
@@ -36,7 +36,7 @@ class Scorer:
     metrics: HttpMetrics
 
     async def encode(self, uploads: Sequence[Upload], prepared: Prepared, timings: Timings) -> Encoded:
-        """The uploads that are images, with what the detector reads of them."""
+        """Encode the uploads, and run the detector's head where it has one."""
         return await self.images.encode(uploads, prepared.encoder.name, timings, prepared.head)
 
     async def score(
@@ -47,7 +47,7 @@ class Scorer:
         calibration: Calibration | None,
         timings: Timings,
     ) -> tuple[list[ImageAnswer], float]:
-        """One answer per upload, in order, and the seconds that judging took."""
+        """One answer per upload, in order, and the seconds that scoring took; `timings` is filled."""
         encoded = await self.encode(uploads, prepared, timings)
         answers = {row: failure(row, uploads[row], error) for row, error in encoded.errors.items()}
         started = time.perf_counter()
@@ -89,7 +89,7 @@ def _judged(
 
 
 def _decided_by(threshold: float, tolerance: float, result: ImageResult) -> ImageResult:
-    """The result under the caller's own threshold."""
+    """The result with the decision by the request's threshold."""
     if result.score is None:
         return result
     outside = bool(is_above(np.array([result.score]), threshold, tolerance)[0])

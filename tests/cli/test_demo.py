@@ -1,4 +1,4 @@
-"""`vlm-ood demo` does the real job on real photographs."""
+"""`vlm-ood demo` on its photographs."""
 
 from pathlib import Path
 

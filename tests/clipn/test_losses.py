@@ -59,6 +59,6 @@ def test_the_loss_and_its_gradient_stay_finite_where_probabilities_round_to_one(
     assert no.grad.isfinite().all()
 
 
-def test_one_pair_has_no_strangers() -> None:
+def test_one_pair_has_no_unmatched_captions() -> None:
     one = torch.tensor([[1.0, 0.0]])
     assert clipn_loss(one, one, -one, scale=1.0).no.item() == 0

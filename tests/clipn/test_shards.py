@@ -45,7 +45,7 @@ def test_samples_that_lack_a_part_are_counted(tmp_path: Path) -> None:
     assert shards.skipped == 2
 
 
-def test_links_devices_and_giants_are_passed_over(tmp_path: Path) -> None:
+def test_links_devices_and_too_large_files_are_skipped(tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
     path = write_shard(tmp_path / "0.tar", [("ok.png", png("red")), ("ok.txt", b"fine"), ("../../up.png", png("red"))])

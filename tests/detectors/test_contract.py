@@ -1,4 +1,4 @@
-"""What every registered detector must keep to; none is named here, so a new file in the folder is tested as it is."""
+"""Contracts of every registered detector; none is named here, so a new method is tested without a change."""
 
 import pickle
 import re

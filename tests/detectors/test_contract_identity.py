@@ -1,4 +1,4 @@
-"""Contracts of every registered detector: what a fitted one is known by, and what survives save, load and slicing."""
+"""Contracts of every registered detector: its digest, and results after save, load and slicing."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Contracts of every registered detector: what it reads, and that an image's answer is its own."""
+"""Contracts of every registered detector: what it reads, and that a result does not depend on other images."""
 
 from dataclasses import replace
 from pathlib import Path

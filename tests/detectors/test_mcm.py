@@ -1,4 +1,4 @@
-"""MCM against the paper's equation, and its promise not to tie."""
+"""MCM against the paper's equation; images do not tie."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What every encoder keeps to, over each kind that can be built without a network."""
+"""Contracts of every encoder that can be built without downloads."""
 
 import gc
 import itertools

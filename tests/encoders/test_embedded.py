@@ -1,4 +1,4 @@
-"""The embedded encoder does the real job on real pixels."""
+"""The embedded encoder on real photographs."""
 
 import csv
 from pathlib import Path

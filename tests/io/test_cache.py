@@ -1,4 +1,4 @@
-"""Nothing half-written, nothing without bound, nothing that fails a caller."""
+"""The cache on disk: no partial files, limited size, and no error of the disk reaches a caller."""
 
 import errno
 import os
@@ -40,7 +40,7 @@ def test_a_damaged_entry_counts_as_absent_and_is_dropped(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("full_disk")
-def test_a_full_disk_keeps_nothing_and_fails_nobody(tmp_path: Path) -> None:
+def test_a_full_disk_stores_nothing_and_raises_nothing(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path)
     assert not cache.put("aa", VECTORS)
     assert cache.get("aa") is None

@@ -1,4 +1,4 @@
-"""What a word list may hold, and what a stranger's list gets told."""
+"""Which word lists are accepted, and the errors for the others."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Ranking figures: by hand, against loops and scikit-learn, and under what must not change them."""
+"""Ranking metrics: by hand, against loops and scikit-learn, and their invariances."""
 
 import numpy as np
 import pytest

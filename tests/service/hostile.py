@@ -1,4 +1,4 @@
-"""Requests that mean harm, or that nobody has thought of."""
+"""Harmful and malformed requests."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Deny by default: what is open is listed here, and everything else asks for a key with the right access."""
+"""Open paths are listed here; every other path needs a key with the right access."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,7 +114,7 @@ def test_images_count_against_the_rate_limit(client: TestClient, key: Key) -> No
     assert client.get("/v1/methods", headers=key("a")).status_code == 200, "another key has its own account"
 
 
-def test_strangers_need_keys_or_the_operators_word(tmp_path: Path) -> None:
+def test_other_machines_need_keys_unless_the_server_is_insecure(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--insecure"):
         check_reach(Settings(host="0.0.0.0", data=tmp_path))
     check_reach(Settings(host="0.0.0.0", data=tmp_path, insecure=True))
@@ -126,7 +126,7 @@ def test_a_key_lets_the_server_listen(start: Start, tmp_path: Path) -> None:
     check_reach(Settings(host="0.0.0.0", data=tmp_path))
 
 
-def test_insecure_lets_anybody_in(start: Start) -> None:
+def test_an_insecure_server_needs_no_keys(start: Start) -> None:
     client = start(host="0.0.0.0", insecure=True)
     services_of(client).keys.create("a", ["score"])
     assert client.get("/v1/methods").status_code == 200

@@ -1,4 +1,4 @@
-"""What surrounds the routes: problems, ids, health, figures, the catalogue and the documents."""
+"""Problems, request ids, health, metrics, the catalogue and the OpenAPI document."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""A body is bounded while it streams in, whatever its header says."""
+"""The limits on a body hold while it arrives, for every Content-Length header."""
 
 import asyncio
 from collections.abc import AsyncIterator

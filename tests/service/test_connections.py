@@ -1,4 +1,4 @@
-"""Real sockets: slow and endless heads are cut off, honest requests on the same server aren't."""
+"""Real sockets: connections with slow or too large heads are closed; others on the same server are answered."""
 
 import socket
 from collections.abc import Iterator

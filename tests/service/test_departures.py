@@ -1,4 +1,4 @@
-"""Callers that hang up."""
+"""The work of a request is cancelled when its client disconnects."""
 
 import asyncio
 from pathlib import Path

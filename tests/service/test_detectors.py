@@ -1,4 +1,4 @@
-"""Detectors under an id, their calibrations, and whose they are."""
+"""Stored detectors and their calibrations; each tenant sees only its own."""
 
 import errno
 from collections.abc import Callable
@@ -168,7 +168,7 @@ def test_another_class_list_is_told_that_the_calibration_does_not_carry_over(cli
     new = client.post("/v1/detectors", json=SPEC | {"classes": ["red thing", "green thing"]}).json()
     assert new["id"] != old
     assert old in new["note"]
-    assert "doesn't carry over" in new["note"]
+    assert "is not valid here" in new["note"]
     other_method = client.post("/v1/detectors", json=SPEC | {"method": "max_logit"}).json()
     assert old not in (other_method.get("note") or "")
 

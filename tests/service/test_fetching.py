@@ -1,4 +1,4 @@
-"""Fetching for others without lending them our place in the network; resolver and transport are stand-ins."""
+"""Images by URL: only public addresses are reached (no SSRF); resolver and transport are fakes."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 

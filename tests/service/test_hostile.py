@@ -1,4 +1,4 @@
-"""Harmful requests among honest ones, on the real engine: no server error, no hang, and the honest get answers."""
+"""Harmful requests among valid ones, on the real engine: no server error, no hang, and the valid ones succeed."""
 
 import asyncio
 import itertools
@@ -26,7 +26,7 @@ def load(name: str, device: str, dtype: Precision) -> Encoder:
 
 
 @pytest.mark.slow
-async def test_harm_is_answered_and_hurts_nobody_else(tmp_path: Path) -> None:
+async def test_harmful_requests_are_answered_and_do_not_affect_others(tmp_path: Path) -> None:
     random = Random(0)
     settings = Settings(data=tmp_path, workers="inline", encoders=("fake",), deadline_s=60, max_json_bytes=2**20)
     app = create_app(settings, LocalEngine(replace(settings.engine(), load=load)))

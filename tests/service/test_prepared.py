@@ -1,4 +1,4 @@
-"""Fitted detectors in memory: made once, bounded in bytes, and nobody waits for ever."""
+"""Fitted detectors in memory: built once, limited in bytes, and a caller waits for a limited time."""
 
 import asyncio
 

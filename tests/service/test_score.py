@@ -1,4 +1,4 @@
-"""The front door: images and class names in, answers out."""
+"""POST /v1/score: images and class names give one answer per image."""
 
 import json
 

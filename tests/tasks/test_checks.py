@@ -1,4 +1,4 @@
-"""What can't work is refused before any work, in the words of whoever asks."""
+"""Impossible tasks are refused before any work; the error is worded for the caller's interface."""
 
 import pytest
 

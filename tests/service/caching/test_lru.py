@@ -13,7 +13,7 @@ def test_the_least_recently_used_entry_goes_first() -> None:
     assert [key for key in "abcd" if cache.get(key) is not None] == ["a", "c", "d"]
 
 
-def test_an_entry_larger_than_the_cache_is_not_kept_and_costs_nobody_its_place() -> None:
+def test_an_entry_larger_than_the_cache_is_not_kept_and_evicts_no_other() -> None:
     cache: ByteLru[str, int] = ByteLru(3)
     cache.put("a", 1, 1)
     cache.put("b", 2, 4)

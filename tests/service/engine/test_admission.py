@@ -43,7 +43,7 @@ def test_a_place_is_given_back_once() -> None:
     limits.admit(BatchKey("fake", PATCHES, 4), [1], [1], 10)
     limits.release(other)
     assert (limits.items, limits.bytes) == (1, 1)
-    assert len(limits._pending) == 1, "what nobody waits for is not remembered"
+    assert len(limits._pending) == 1, "a batch key without waiting items leaves no entry"
 
 
 def test_what_could_never_fit_is_not_told_to_come_back() -> None:

@@ -152,11 +152,11 @@ async def test_one_bad_image_of_ten_is_one_error(gate: Gate, start: Start) -> No
 async def test_an_image_that_breaks_the_network_fails_alone(gate: Gate, start: Start) -> None:
     engine = await start(settings_with(gate))
     held = await hold(engine, gate)
-    stranger = ask(engine, [picture("red")])
+    other = ask(engine, [picture("red")])
     poisoned = ask(engine, [picture(POISON), picture("green")])
     await waiting(engine, 3)
     gate.open()
-    assert kinds(await stranger) == ["EncodedImage"]
+    assert kinds(await other) == ["EncodedImage"]
     error, good = await poisoned
     assert type(error) is EncoderError
     assert "poisoned" in str(error)

@@ -1,4 +1,4 @@
-"""The engine's book and the worker's store change by the same messages in the same order, and always agree."""
+"""The engine's record of installed heads always equals the worker's: both change by the same messages."""
 
 from collections import deque
 

@@ -128,10 +128,10 @@ async def test_without_a_worker_nothing_is_ready_until_the_next_one_is(engine: L
 async def test_what_kills_two_workers_is_given_up_and_harms_no_other_request(engine: LocalEngine, dies: Lives) -> None:
     dies(2)
     deadly = asyncio.create_task(engine.encode_images("fake", [picture(DEADLY)]))
-    stranger = asyncio.create_task(engine.encode_images("fake", shades(2)))
+    other = asyncio.create_task(engine.encode_images("fake", shades(2)))
     with pytest.raises(WorkerLost):
         await deadly
-    assert all(isinstance(answer, EncodedImage) for answer in await stranger)
+    assert all(isinstance(answer, EncodedImage) for answer in await other)
 
 
 async def test_a_worker_that_hangs_is_killed(engine: LocalEngine, dies: Lives) -> None:

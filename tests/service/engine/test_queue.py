@@ -56,7 +56,7 @@ async def test_only_one_key_shares_a_batch() -> None:
     assert [len((await queue.take()).items) for _ in range(2)] == [2, 1]
 
 
-async def test_whoever_left_is_skipped() -> None:
+async def test_a_cancelled_request_is_skipped() -> None:
     queue = FairQueue()
     gone, here = item("a", KEY), item("b", KEY)
     fill(queue, gone, here)

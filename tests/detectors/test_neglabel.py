@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import vlm_ood as vo
 from vlm_ood.detectors.neglabel import NegLabel, neglabel
+from vlm_ood.digests import digest_of
 from vlm_ood.errors import TaskError
 
 
@@ -120,6 +121,14 @@ def test_only_the_first_groups_are_averaged_where_asked() -> None:
     whole = vo.create_detector("neglabel", groups=3).fit(given).score(images())
     assert torch.equal(vo.create_detector("neglabel", groups=3, fused_groups=3).fit(given).score(images()), whole)
     assert not torch.equal(score, whole)
+
+
+def test_calibrations_of_before_an_option_was_added_hold_at_its_default() -> None:
+    """The digest of a program without `fused_groups`, whose scores are those of its default."""
+    parameters = {"groups": 2, "temperature": 0.01, "form": "probability", "seed": 0}
+    fitted = vo.create_detector("neglabel", **parameters).fit(task())
+    assert fitted.digest == digest_of("neglabel", parameters, fitted.task.digest)
+    assert vo.create_detector("neglabel", **parameters, fused_groups=1).fit(task()).digest != fitted.digest
 
 
 def test_says_which_negatives_pulled_an_image_out() -> None:

@@ -6,7 +6,7 @@ without a lock.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import chain
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -26,6 +26,9 @@ State = TypeVar("State")
 
 MAX_NEGATIVES: Final = 100
 """How many negatives are named at most for one image, so that evidence stays small."""
+
+ADDED: Final = {"added": True}
+"""Metadata of a parameter that a method was given after its first release: its default is how the method was before."""
 
 registry: "Registry[Detector[Any]]" = Registry("detector", "vlm_ood.detectors")
 register = registry.register
@@ -132,8 +135,14 @@ class FittedDetector(Generic[State]):
 
     @cached_property
     def digest(self) -> str:
-        """Of method, hyper-parameters and task: what a calibration belongs to."""
-        return digest_of(self.detector.name, asdict(self.detector), self.task.digest)
+        """Of method, hyper-parameters and task: what a calibration belongs to.
+
+        Parameters that were `ADDED` count where they differ from their defaults, so that older calibrations hold.
+        """
+        added = {each.name: each.default for each in fields(self.detector) if each.metadata.get("added")}
+        parameters = asdict(self.detector).items()
+        kept = {name: value for name, value in parameters if name not in added or value != added[name]}
+        return digest_of(self.detector.name, kept, self.task.digest)
 
     def score(self, images: ImageFeatures) -> Float[Tensor, " n"]:
         """One fp32 number per image, (n,), on the task's device; higher is more OOD.

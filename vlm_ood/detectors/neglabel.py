@@ -7,7 +7,7 @@ unlike S, does not round to 1 for clear ID images. CSP (Chen et al., NeurIPS 202
 same score over negatives mined by its recipe.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from vlm_ood.detectors.base import Detector, register
+from vlm_ood.detectors.base import ADDED, Detector, register
 from vlm_ood.errors import TaskError
 from vlm_ood.types import ImageFeatures, Task, TextBank
 
@@ -89,7 +89,7 @@ class NegLabel(Detector[NegativeBanks]):
     temperature: Annotated[float, Gt(0)] = 0.01
     form: Form = "probability"
     seed: Annotated[int, Ge(0)] = 0
-    fused_groups: Annotated[int, Ge(1)] | None = None
+    fused_groups: Annotated[int, Ge(1)] | None = field(default=None, metadata=ADDED)
 
     def learn(self, task: Task) -> NegativeBanks:
         """Deal the negatives out to the groups.

@@ -119,7 +119,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         errors = [_field_error(each) for each in error.errors()[:20]]
-        detail = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
+        detail = "; ".join(f"{each['field']}: {each['message']}".removeprefix(": ") for each in errors)
         return problem_response(INVALID, detail, request_id_of(request.scope), errors=errors)
 
     @app.exception_handler(HTTPException)
@@ -132,6 +132,6 @@ def _field_error(error: dict[str, Any]) -> dict[str, str]:
     """Field, message and type of an error; not the value, which may be large or invalid UTF-8."""
     return {
         "field": printable(".".join(map(str, error["loc"]))[:200]),
-        "message": printable(str(error["msg"])[:500]),
+        "message": printable(str(error["msg"])[:500].removeprefix("Value error, ")),
         "type": str(error["type"]),
     }

@@ -28,7 +28,10 @@ def uploaded_bank(content: bytes, *, dim: int, max_rows: int) -> TextBank:
     """
     header = int.from_bytes(content[:8], "little")
     if header > MAX_HEADER_BYTES:
-        raise VectorError(f"the file's header is {header:,} bytes long, the limit is {MAX_HEADER_BYTES:,}")
+        raise VectorError(
+            f"the file's header is {header:,} bytes long, the limit is {MAX_HEADER_BYTES:,}: send a safetensors file, "
+            "as save_bank and `vlm-ood mine` write it"
+        )
     try:
         tensors, metadata = tensors_from_bytes(content)
     except StorageError as error:

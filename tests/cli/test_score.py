@@ -204,6 +204,7 @@ def test_a_calibration_with_labelled_images_fits_the_score_with_them(
         (("--method", "neglabel"), "neglabel needs negatives: give --negatives FILE (from vlm-ood mine)"),
         (("--method", "clipn"), "clipn needs no: give --no FILE (from vlm-ood clipn-bank)"),
         (("--support", "."), "mcm does not read support: leave out --support PATH"),
+        (("--calibration", "nowhere.json"), "no such file: nowhere.json"),
         (("--negatives", "nowhere.safetensors"), "no such file: nowhere.safetensors"),
         (("--bank", "nowhere.safetensors"), "give --classes or --bank, not both"),
     ],

@@ -34,8 +34,14 @@ def test_one_of_several_methods_is_enough_to_read_a_part() -> None:
     check_methods([mcm, neglabel], TaskSpec(PETS, negatives=MinedBank()))
     with pytest.raises(TaskError, match="neglabel needs negatives"):
         check_methods([mcm, neglabel], TaskSpec(PETS))
-    with pytest.raises(TaskError, match="mcm and neglabel does not read no"):
+    with pytest.raises(TaskError, match="mcm and neglabel do not read no"):
         check_methods([mcm, neglabel], TaskSpec(PETS, negatives=MinedBank(), no=PETS))
+
+
+def test_a_part_that_no_method_at_all_reads_is_refused_when_none_is_named() -> None:
+    check_methods([], TaskSpec(PETS, negatives=MinedBank(), no=PETS))
+    with pytest.raises(TaskError, match="no method reads support: leave out --support FILE"):
+        check_methods([], TaskSpec(PETS, support=StoredSupport("x")), FLAGS)
 
 
 def test_too_few_names_are_known_before_they_are_encoded() -> None:

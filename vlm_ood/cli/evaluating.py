@@ -117,10 +117,9 @@ def _id_files(request: EvaluationRequest, path: Path) -> tuple[FileSet, TaskSpec
 
 
 def _named_methods(request: EvaluationRequest, spec: TaskSpec) -> dict[str, Detector[Any]]:
-    """Create the methods that `--method` names, checked against the task; empty when it names none."""
+    """Create the methods that `--method` names; empty when it names none. Check them, or all, against the task."""
     methods = {given: parse_method(given) for given in request.methods}
-    if methods:
-        check_methods(list(methods.values()), spec, WORDING)
+    check_methods(list(methods.values()), spec, WORDING)
     return methods
 
 

@@ -83,8 +83,8 @@ def score_locally(request: ScoreRequest) -> Scored:
         InputError: options contradict each other, or input can't be used.
         TaskError: the calibration was made for another detector.
     """
-    fitted, given, encoder = prepare(request)
     calibration = Calibration.load(request.calibration) if request.calibration else None
+    fitted, given, encoder = prepare(request)
     usable = [given.names[row] for row in given.rows]
     scale = encoder.scale if encoder else 100.0
     judged = judge(fitted, usable, given.features, calibration=calibration, top=request.top, scale=scale)

@@ -18,7 +18,7 @@ def check_methods(detectors: Sequence[Detector[Any]], task: TaskSpec, wording: M
     """Refuse methods that can't work on one task, before anything is loaded or encoded.
 
     Args:
-        detectors: the methods, not fitted.
+        detectors: the methods, not fitted; none for every registered method that the task allows.
         task: what they are to be fitted to.
         wording: for each of `PARTS` how the caller gives it: a flag, a field or an argument.
 
@@ -33,8 +33,15 @@ def check_methods(detectors: Sequence[Detector[Any]], task: TaskSpec, wording: M
             raise TaskError(f"{detector.name} needs {' and '.join(missing)}: give {wanted}")
         if task.names is not None:
             detector.check_classes(len(task.names))
-    for part in sorted(task.given.difference(*(detector.needs for detector in detectors))):
-        readers = [name for name in detector_names() if part in registry.get(name).needs]
-        instead = f", or choose {' or '.join(readers)}" if readers else ""
-        asked = " and ".join(detector.name for detector in detectors)
-        raise TaskError(f"{asked} does not read {part}: leave out {wording[part]}{instead}")
+    _check_read(detectors, task, wording)
+
+
+def _check_read(detectors: Sequence[Detector[Any]], task: TaskSpec, wording: Mapping[str, str]) -> None:
+    readers = {name: registry.get(name).needs for name in detector_names()}
+    read = [detector.needs for detector in detectors] or list(readers.values())
+    for part in sorted(task.given.difference(*read)):
+        able = [name for name, needs in readers.items() if part in needs]
+        instead = f", or choose {' or '.join(able)}" if able else ""
+        names = [detector.name for detector in detectors]
+        unread = f"{' and '.join(names)} {'does' if len(names) == 1 else 'do'} not read" if names else "no method reads"
+        raise TaskError(f"{unread} {part}: leave out {wording[part]}{instead}")

@@ -122,7 +122,7 @@ GOOD = {"embeddings": tensor([2, DIM])}
     ("content", "told"),
     [
         (b"", "not a readable safetensors file"),
-        (b"\x80\x04cos\nsystem\n(S'true'\ntR.", "limit"),
+        (b"\x80\x04cos\nsystem\n(S'true'\ntR.", "send a safetensors file"),
         (raw_file(GOOD, vectors(2), length=2**60), "header is 1,152,921,504,606,846,976 bytes long"),
         (raw_file(GOOD, vectors(2), length=uploads.MAX_HEADER_BYTES), "not a readable safetensors file"),
         (raw_file(b"{" * 100), "not a readable safetensors file"),

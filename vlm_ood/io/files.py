@@ -117,7 +117,8 @@ def tensors_from_bytes(content: bytes) -> tuple[dict[str, Tensor], dict[str, str
         if not view["data"] or len(view["shape"]) > MAX_AXES:
             raise StorageError(f"tensor {name[:100]!r} is empty or has more than {MAX_AXES} axes: leave it out")
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return {name: _tensor(**view) for name, view in views}, header.get("__metadata__") or {}
+    named = {name: _tensor(**view) for name, view in views}  # in an order that changes from process to process
+    return dict(sorted(named.items())), header.get("__metadata__") or {}
 
 
 def _tensor(dtype: str, shape: list[int], data: bytearray) -> Tensor:

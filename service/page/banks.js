@@ -7,9 +7,11 @@ import { counted } from "/page/results.js";
 
 const PAGE = 100;
 const NAMES_SHOWN = 20;
+const KINDS = { text: "names", support: "labelled images" };
 
 const byId = (id) => document.getElementById(id);
-const held = ({ kind, rows }) => (rows === null ? "not made yet" : counted(rows, kind === "support" ? "image" : "name"));
+const rows = (bank, noun = "row") => (bank.rows === null ? "not made yet" : counted(bank.rows, noun));
+const held = (bank) => rows(bank, bank.kind === "support" ? "image" : "name");
 
 /** Keeps the list; whoever offers banks hears of each change. */
 export class Banks {
@@ -72,7 +74,7 @@ export class Banks {
     const name = bank.label || bank.id;
     const [show, remove] = [row.querySelector(".show"), row.querySelector(".delete")];
     row.querySelector("h3").textContent = name;
-    row.querySelector(".facts").textContent = `${kinds[bank.kind]}, ${held(bank)}, ${bank.encoder}`;
+    row.querySelector(".facts").textContent = `${KINDS[bank.kind]}, ${rows(bank)}, ${bank.encoder}`;
     show.setAttribute("aria-label", `Preview ${name}`);
     remove.setAttribute("aria-label", `Delete ${name}`);
     show.addEventListener("click", () => this.#toggle(bank, row, show));
@@ -104,14 +106,12 @@ export class Banks {
   }
 }
 
-const kinds = { text: "names", support: "labelled images" };
-
 const unused = (failed) =>
   failed.length ? ` ${counted(failed.length, "image")} could not be used, first ${failed[0].image}: ${failed[0].error.message}.` : "";
 
-function caption({ preview, images_per_class: images, state, error, rows }) {
+function caption({ preview, images_per_class: images, state, error, rows: count }) {
   if (images) return "Images per class";
-  if (preview) return `${preview.length} of ${counted(rows, "name")}, each with the most similar others and their cosines`;
+  if (preview) return `${preview.length} of ${counted(count, "name")}, each with the most similar others and their cosines`;
   return error ?? { cold: "It is made when a detector first needs it.", preparing: "It is being made." }[state] ?? state;
 }
 

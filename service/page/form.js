@@ -6,7 +6,7 @@ import { fill, option } from "/page/menus.js";
 const OWN_WORDS = "words";
 const PARTS = {
   negatives: { title: "negatives", remedy: "choose a lexicon, your own words or a bank" },
-  no: { title: "negated prompts", remedy: "choose templates, or a bank with one row per class" },
+  no: { title: "negated prompts", remedy: "choose templates or a bank" },
   support: { title: "labelled images", remedy: "upload some under Banks and choose them" },
 };
 
@@ -49,7 +49,7 @@ function fromBanks(kind) {
 /** Says what the choices mean, and shows the fields that they need. */
 export async function explain() {
   const { summary, paper, needs } = method();
-  byId("method-hint").textContent = summary + (needs.length ? ` It needs ${titles(needs)} beside the classes.` : "");
+  byId("method-hint").textContent = summary + (needs.length ? ` It needs ${titles(needs)} besides the classes.` : "");
   byId("method-hint").title = paper;
   const embedded = byId("encoder").value === "embedded";
   byId("encoder-note").hidden = !embedded;
@@ -113,7 +113,12 @@ export function missing(asked) {
   const given = { ...asked, no: asked.no ?? asked.no_templates };
   const part = needs.find((each) => !given[each]);
   if (!part) return "";
-  return `${name} needs ${titles([part])}: ${PARTS[part]?.remedy ?? "this page has no field for them, the API has"}.`;
+  return `${name} needs ${titles([part])}: ${remedy(part)}.`;
+}
+
+function remedy(part) {
+  if (part === "no" && !typed()) return "choose a bank with the same names as the classes";
+  return PARTS[part]?.remedy ?? "this page has no field for them, the API has";
 }
 
 const count = (classes) => (classes.bank ? (banks.find(({ id }) => id === classes.bank)?.rows ?? Infinity) : classes.length);

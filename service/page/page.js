@@ -86,7 +86,7 @@ function tellCalibration() {
     ? `Threshold ${number(current.threshold)} from ${counted(current.images, "image")} by the ${RULES[current.rule]}.`
     : "The choices have changed, so the calibration doesn’t carry over: calibrate again.";
   byId("calibration-note").hidden = !current?.note;
-  byId("calibration-note").textContent = current?.note ?? "";
+  byId("calibration-note").textContent = current?.note ? `${current.note}.` : "";
 }
 
 byId("ask").addEventListener("submit", (event) => {

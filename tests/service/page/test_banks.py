@@ -65,7 +65,7 @@ def test_a_bank_is_uploaded_shown_and_deleted(page: Page) -> None:
     page.set_input_files("#bank-file", bank("red", "maroon", "blue"))
     row = page.get_by_role("list", name="Banks").get_by_role("listitem")
     expect(row.get_by_role("heading")).to_have_text("red-maroon-blue")
-    expect(row.locator(".facts")).to_have_text("names, 3 names, fake")
+    expect(row.locator(".facts")).to_have_text("names, 3 rows, fake")
     show = page.get_by_role("button", name="Preview red-maroon-blue")
     show.click()
     expect(show).to_have_attribute("aria-expanded", "true")
@@ -110,7 +110,7 @@ def test_negatives_are_taken_from_a_bank_and_not_sent_to_a_method_that_reads_non
     upload(page, bank("lime", "yellow"), "others")
     bodies = sent_in(page)
     page.get_by_label("Method").select_option("neglabel")
-    expect(page.locator("#method-hint")).to_contain_text("It needs negatives beside the classes.")
+    expect(page.locator("#method-hint")).to_contain_text("It needs negatives besides the classes.")
     page.get_by_label("Negatives").select_option("others (2 names)")
     expect(page.locator("#negatives-hint")).to_be_hidden()
     score(page, *PICTURES)
@@ -132,7 +132,9 @@ def test_negated_prompts_from_a_bank_are_asked_for_before_anything_is_sent(page:
     page.get_by_label("Method").select_option("clipn")
     page.get_by_label("Classes from").select_option("classes (2 names)")
     page.get_by_role("button", name="Score images").click()
-    expect(page.locator("#problem-detail")).to_contain_text("clipn needs negated prompts: choose")
+    expect(page.locator("#problem-detail")).to_contain_text(
+        "clipn needs negated prompts: choose a bank with the same names"
+    )
     assert bodies() == []
     page.get_by_label("Negated prompts").select_option("classes (2 names)")
     page.get_by_role("button", name="Score images").click()
@@ -146,7 +148,7 @@ def test_a_bank_of_another_encoder_is_listed_and_not_offered(page: Page) -> None
     open_banks(page)
     page.get_by_label("Encoder of its vectors").select_option("other")
     upload(page, bank("red", "blue", encoder="other"), "elsewhere")
-    expect(page.locator("#bank-list .facts")).to_have_text("names, 2 names, other")
+    expect(page.locator("#bank-list .facts")).to_have_text("names, 2 rows, other")
     expect(page.locator("#classes-source-field")).to_be_hidden()
     page.get_by_label("Encoder", exact=True).select_option("other")
     expect(page.get_by_label("Classes from").locator("option")).to_have_text(["the names below", "elsewhere (2 names)"])
@@ -155,7 +157,7 @@ def test_a_bank_of_another_encoder_is_listed_and_not_offered(page: Page) -> None
 def test_labelled_images_are_collected_by_class_and_serve_a_method_that_needs_them(knn: str, page: Page) -> None:
     bodies = sent_in(page)
     page.get_by_label("Method").select_option(knn)
-    expect(page.locator("#method-hint")).to_contain_text("It needs labelled images beside the classes.")
+    expect(page.locator("#method-hint")).to_contain_text("It needs labelled images besides the classes.")
     page.set_input_files("#files", PICTURES)
     page.get_by_label("Class names").fill("red, blue")
     page.get_by_role("button", name="Score images").click()

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import BeforeValidator, Discriminator, Field, RootModel, Tag
 
-from service.http.records import Answered, Asked, Identifier, Name, Templates
+from service.http.records import Answered, Asked, Identifier, Name, TemplatesField
 from service.images.answers import ImageAnswer
 
 BankKind = Literal["text", "support"]
@@ -58,7 +58,7 @@ class TemplatesJson(BankOptions):
 
     kind: Literal["templates"]
     names: ClassNames
-    templates: Templates = "single"
+    templates: TemplatesField = "single"
 
 
 class MinedJson(BankOptions):
@@ -66,9 +66,9 @@ class MinedJson(BankOptions):
 
     kind: Literal["mined"]
     classes: Classes
-    templates: Annotated[Templates, Field(description="Templates of the class names.")] = "single"
+    templates: Annotated[TemplatesField, Field(description="Templates of the class names.")] = "single"
     negative_templates: Annotated[
-        Templates | None, Field(description="Templates of the words; by default those of the recipe.")
+        TemplatesField | None, Field(description="Templates of the words; by default those of the recipe.")
     ] = None
     recipe: Annotated[Identifier, Field(description="How words are selected.", examples=["neglabel"])] = "neglabel"
     lexicon: Annotated[Identifier, Field(description="One of /v1/lexicons.")] = "wordnet-full"

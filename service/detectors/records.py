@@ -7,7 +7,7 @@ from annotated_types import Gt, Le
 from pydantic import Field, Tag
 
 from service.banks.records import BankReference, Classes, State, or_bank
-from service.http.records import Answered, Asked, Identifier, Name, Templates
+from service.http.records import Answered, Asked, Identifier, Name, TemplatesField
 
 
 class Negatives(Asked):
@@ -34,13 +34,14 @@ class DetectorOptions(Asked):
         dict[str, Any],
         Field(description="Parameters of the method; /v1/methods has their schema.", examples=[{"temperature": 1.0}]),
     ] = {}  # noqa: RUF012
-    templates: Templates = "single"
+    templates: TemplatesField = "single"
     encoder: Annotated[
         Identifier | None, Field(description="One of /v1/encoders; by default the first.", examples=["embedded"])
     ] = None
     negatives: Annotated[AnyNegatives | None, Field(description="For methods that need negatives.")] = None
     no_templates: Annotated[
-        Templates | None, Field(description="Templates that negate a class, for methods that need negated prompts.")
+        TemplatesField | None,
+        Field(description="Templates that negate a class, for methods that need negated prompts."),
     ] = None
     no: Annotated[BankReference | None, Field(description="A bank of negated prompts, in place of `no_templates`.")] = (
         None

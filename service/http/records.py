@@ -12,7 +12,7 @@ from vlm_ood.errors import ImageError
 Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Template = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Templates = Annotated[
+TemplatesField = Annotated[
     Identifier | Annotated[list[Template], Len(min_length=1)],
     Field(description="A set of /v1/templates, or sentences with one {} each.", examples=["single"]),
 ]

@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from service.caching.sizes import bytes_of
 from service.engine.records import Head
 from vlm_ood.detectors import Evidence, FittedDetector, create_detector, registry
 from vlm_ood.detectors.base import MAX_NEGATIVES
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.types import ImageFeatures
-
-NAME_BYTES = 50  # of a Python string, besides its characters
 
 
 def detector_head(fitted: FittedDetector[Any]) -> Head:
@@ -25,7 +24,7 @@ def detector_head(fitted: FittedDetector[Any]) -> Head:
     detector = fitted.detector
     task = packed(fitted.task)
     parameters = registry.parameters(detector)
-    return DetectorHead(fitted.digest, detector.outputs, _nbytes(task), detector.name, parameters, task)
+    return DetectorHead(fitted.digest, detector.outputs, bytes_of(task), detector.name, parameters, task)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +72,3 @@ def unpacked(value: Any, device: torch.device) -> Any:
     if isinstance(value, Packed):
         return value.record(**{name: unpacked(each, device) for name, each in value.parts.items()})
     return value
-
-
-def _nbytes(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, str):
-        return len(value) + NAME_BYTES
-    if isinstance(value, Packed):
-        return _nbytes(value.parts)
-    if isinstance(value, Mapping):
-        return sum(map(_nbytes, value.values()))
-    return sum(map(_nbytes, value)) if isinstance(value, tuple) else 8

@@ -154,7 +154,7 @@ def test_what_cannot_be_made_is_a_problem_and_not_stored(client: TestClient, spe
 
 def test_a_bank_of_a_tower_is_made_elsewhere_and_the_error_says_how(client: TestClient) -> None:
     told = client.post("/v1/banks", json={"kind": "no-tower"}).json()["detail"]
-    assert told.startswith("a bank of a CLIPN tower can't be made here")
+    assert told.startswith("the server can't make a bank of a CLIPN text tower")
     assert "vlm-ood clipn-bank" in told
     assert "upload" in told
 

@@ -120,6 +120,8 @@ def test_a_family_is_all_but_the_classes() -> None:
         (lambda: DetectorSpec("mcm", TaskSpec(PETS), {"temperature": -1}), ParameterError),
         (lambda: bank_from_plain({"kind": "no such"}), InputError),
         (lambda: bank_from_plain({"kind": "mined", "colour": "red"}), InputError),
+        (lambda: bank_from_plain({"kind": "templates"}), InputError),
+        (lambda: bank_from_plain({"kind": "stored", "digest": "abc"}), InputError),
         (lambda: TaskSpec.from_plain({"encoder": "e"}), InputError),
     ],
 )

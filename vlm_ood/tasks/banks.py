@@ -176,7 +176,7 @@ def bank_from_plain(plain: Mapping[str, Any]) -> BankSpec:
     """The spec that `bank_to_plain` wrote; a field that is missing has its default.
 
     Raises:
-        InputError: an unknown kind or field, or a value that can't be used.
+        InputError: an unknown kind or field, one that is missing, or a value that can't be used.
     """
     values = dict(plain)
     made = _BANKS.get(str(values.pop("kind", None)))
@@ -185,6 +185,9 @@ def bank_from_plain(plain: Mapping[str, Any]) -> BankSpec:
     unknown = sorted(values.keys() - {each.name for each in fields(made)})
     if unknown:
         raise InputError(f"a bank of kind {made.kind!r} has no {', '.join(unknown)}")
+    missing = [each.name for each in fields(made) if each.default is MISSING and each.name not in values]
+    if missing:
+        raise InputError(f"a bank of kind {made.kind!r} needs {', '.join(missing)}")
     if values.get("classes") is not None:
         values["classes"] = bank_from_plain(values["classes"])
     arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

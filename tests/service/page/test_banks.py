@@ -266,6 +266,8 @@ def test_a_key_that_may_only_score_has_no_banks(browser: Browser, tmp_path: Path
         page.goto(url)
         page.get_by_label("This server wants an API key").fill(token)
         page.get_by_role("button", name="Use key").click()
+        expect(page.locator("#method-hint")).not_to_be_empty()  # the last of what is loaded
+        expect(page.locator("#problem")).to_be_hidden()
         score(page, *PICTURES)
         expect(page.locator("#banks")).to_be_hidden()
         expect(page.locator("#problem")).to_be_hidden()

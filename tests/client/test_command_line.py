@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 import vlm_ood as vo
@@ -15,7 +16,9 @@ from tests.fakes import FakeEncoder, save_picture
 from tests.service.fakes import FakeEngine
 from tests.service.running import running
 from vlm_ood.cli import build
-from vlm_ood.io.vectors import save_bank
+from vlm_ood.client import Client
+from vlm_ood.errors import VlmOodError
+from vlm_ood.io.vectors import save_bank, save_features
 
 Both = Callable[..., tuple[Any, Any]]
 
@@ -61,15 +64,76 @@ def test_banks_are_uploaded_and_score_as_here(both: Both, photos: Path, tmp_path
     assert_same(*both(photos, *banks, "--method", "neglabel"))
 
 
-def test_labelled_images_are_uploaded_and_score_as_here(both: Both, photos: Path, tmp_path: Path, knn: str) -> None:
-    for name in ("red", "blue"):
-        save_picture(tmp_path / "shots" / name / "0.png", name)
-    assert_same(*both(photos, "--classes", "red,blue", "--support", tmp_path / "shots", "--method", knn))
+def test_negated_prompts_are_uploaded_and_score_as_here(both: Both, photos: Path, tmp_path: Path) -> None:
+    negated = vo.text_bank(FakeEncoder(name="embedded"), ["red", "blue"], templates="no {}")
+    save_bank(tmp_path / "no.safetensors", negated)
+    assert_same(*both(photos, "--classes", "red,blue", "--no", tmp_path / "no.safetensors", "--method", "clipn"))
 
 
-def test_a_part_is_checked_before_anything_is_sent(photos: Path, tmp_path: Path) -> None:
-    nowhere = ("--server", "http://127.0.0.1:9")
-    assert "give --negatives FILE" in str(invoke(photos, "--classes", "a,b", "-m", "neglabel", *nowhere).exception)
-    assert "does not read support" in str(invoke(photos, "--classes", "a,b", "--support", photos, *nowhere).exception)
-    calibration = ("--calibration", tmp_path / "c.json")
-    assert "a calibration of its own" in str(invoke(photos, "--classes", "a,b", *calibration, *nowhere).exception)
+@pytest.mark.parametrize("folders", [("red", "blue"), ("n01", "n02")], ids=["by name", "by their order"])
+def test_labelled_images_are_uploaded_and_score_as_here(
+    both: Both, photos: Path, tmp_path: Path, knn: str, folders: tuple[str, str]
+) -> None:
+    for folder, colour in zip(folders, ("red", "blue"), strict=True):
+        save_picture(tmp_path / "shots" / folder / "0.png", colour)
+    save_picture(tmp_path / "shots" / "of no class.png", "lime")
+    assert_same(*both(photos, "--classes", "Red,Blue", "--support", tmp_path / "shots", "--method", knn))
+
+
+def test_classes_of_a_bank_are_those_of_labelled_images(both: Both, photos: Path, tmp_path: Path, knn: str) -> None:
+    save_bank(tmp_path / "classes.safetensors", vo.text_bank(FakeEncoder(name="embedded"), ["Red", "Blue"]))
+    for colour in ("red", "blue"):
+        save_picture(tmp_path / "shots" / colour / "0.png", colour)
+    banks = ("--bank", tmp_path / "classes.safetensors", "--support", tmp_path / "shots")
+    assert_same(*both(photos, *banks, "--method", knn))
+
+
+def test_banks_are_told_with_their_ids_and_stored_once(photos: Path, tmp_path: Path, knn: str) -> None:
+    for colour in ("red", "blue"):
+        save_picture(tmp_path / "shots" / colour / "0.png", colour)
+    (tmp_path / "shots" / "red" / "broken.png").write_bytes(b"none")
+    settings = Settings(data=tmp_path / "data")
+    task = (photos, "--classes", "red,blue", "--support", tmp_path / "shots", "--method", knn)
+    with running(create_app(settings, FakeEngine(["embedded"])), settings) as url, Client(url) as client:
+        first, again = invoke(*task, "--server", url), invoke(*task, "--server", url)
+        (bank,) = client.banks()
+    assert (first.exit_code, again.exit_code) == (0, 0), first.exception
+    assert f"shots: bank {bank.id} of the server" in first.stderr
+    assert "broken.png: " in first.stderr
+    assert first.stderr == again.stderr
+    assert (bank.label, bank.rows) == ("shots", 2)
+
+
+@pytest.fixture
+def unsent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr("httpx.Client", refuse)
+
+
+@pytest.mark.usefixtures("unsent")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("photos", "--method", "neglabel"), "give --negatives FILE"),
+        (("photos", "--support", "photos"), "mcm does not read support: leave out --support PATH"),
+        (("photos", "--calibration", "c.json"), "a calibration of its own"),
+        (("photos", "--method", "neglabel", "--negatives", "none"), "no such file: none"),
+        (("photos", "--method", "neglabel", "--negatives", "features"), "'embeddings'"),
+        (("photos", "--method", "KNN", "--support", "features"), "give the folder of labelled images"),
+        (("photos", "--method", "KNN", "--support", "photos"), "no image in a subfolder that is named like a class"),
+        (("photos", "--method", "KNN", "--support", "shots"), "among the 2 class names: lime"),
+        ((), "nothing to score: name image files or folders"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_sent(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knn: str, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_picture(Path("shots/lime/0.png"), "lime")
+    save_features(Path("features"), vo.ImageFeatures(torch.eye(2)))
+    options = (knn if each == "KNN" else each for each in arguments)
+    ran = invoke(*options, "--classes", "red,blue", "--server", "http://127.0.0.1:9")
+    assert isinstance(ran.exception, VlmOodError | FileNotFoundError), repr(ran.exception)
+    assert said in str(ran.exception)

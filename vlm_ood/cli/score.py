@@ -59,7 +59,7 @@ def command(
 
     The exit status is 1 when some image could not be scored.
     """
-    from vlm_ood.cli.scoring import ScoreRequest, score_locally, score_on_server
+    from vlm_ood.cli.scoring import ScoreRequest, score_locally
     from vlm_ood.cli.task_options import TaskOptions
 
     task = TaskOptions(
@@ -82,7 +82,12 @@ def command(
         calibration=calibration,
         top=top,
     )
-    scored = score_on_server(request, server) if server else score_locally(request)
+    if server:
+        from vlm_ood.cli.score_server import score_on_server
+
+        scored = score_on_server(request, server)
+    else:
+        scored = score_locally(request)
     if report:
         from vlm_ood.report import write_score_report
 

@@ -1,19 +1,16 @@
 """Runs the scoring: from the options of `vlm-ood score` and `vlm-ood calibrate` to scores and decisions."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlm_ood.calibration import Calibration
-from vlm_ood.cli.common import open_encoder, progress_bar, read_classes, read_parameters
+from vlm_ood.cli.common import open_encoder, progress_bar, read_parameters
 from vlm_ood.cli.task_options import WORDING, TaskOptions, build_task
 from vlm_ood.detectors import FittedDetector
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import InputError, VlmOodError
-from vlm_ood.evaluation.datasets import read_id_set
-from vlm_ood.evaluation.records import UNLABELLED
 from vlm_ood.images import find_images
 from vlm_ood.io.vectors import load_features
 from vlm_ood.pipeline import encode_files
@@ -22,8 +19,6 @@ from vlm_ood.tasks import DetectorSpec, check
 from vlm_ood.types import ImageFeatures
 
 if TYPE_CHECKING:
-    from vlm_ood.client import BankInfo, Client
-    from vlm_ood.client.files import File
     from vlm_ood.encoders.base import Encoder
 
 
@@ -102,56 +97,6 @@ def score_locally(request: ScoreRequest) -> Scored:
     )
 
 
-def score_on_server(request: ScoreRequest, server: str) -> Scored:
-    """Score the images on a server; `$VLM_OOD_API_KEY` is sent as its key where it is set.
-
-    Banks and labelled images are uploaded first, and stay on the server: the same content is stored once.
-
-    Raises:
-        InputError: an option that works only locally, or a part that the method lacks or does not read.
-        ServerError: the server refused, failed, or could not be reached.
-    """
-    from vlm_ood.client import Client
-
-    task = request.task
-    if request.features or request.calibration:
-        raise InputError(
-            "--server scores image files: leave out --server to score --features, or to decide by a --calibration; a "
-            "detector on the server has a calibration of its own, see docs/api.md"
-        )
-    parameters = read_parameters(list(request.parameters))
-    check(DetectorSpec(request.method, task.spec(), parameters), WORDING)
-    files = picture_files(request.images)
-    encoder = None if task.encoder == "embedded" else task.encoder
-    with Client(server, api_key=os.environ.get("VLM_OOD_API_KEY")) as client:
-        answer = client.score(
-            files,
-            classes=client.upload_bank(task.bank, encoder=encoder) if task.bank else read_classes(task.classes),
-            method=request.method,
-            parameters=parameters,
-            encoder=encoder,
-            templates=None if task.bank else task.templates,
-            negatives=client.upload_bank(task.negatives, encoder=encoder) if task.negatives else None,
-            no=client.upload_bank(task.no, encoder=encoder) if task.no else None,
-            support=_upload_support(client, task.support, encoder) if task.support else None,
-            top=request.top,
-        )
-    facts = {"server": server, "method": request.method, "encoder": answer.encoder}
-    return Scored(tuple(answer.results), dict(zip(map(str, files), files, strict=True)), facts, answer.note)
-
-
-def _upload_support(client: "Client", path: Path, encoder: str | None) -> "BankInfo":
-    """Upload the images of a folder with a subfolder per class."""
-    if not path.is_dir():
-        raise InputError(f"--support {path}: with --server give the folder of labelled images, not their features")
-    files, names = read_id_set(path)
-    by_class: "dict[str, list[File]]" = {name: [] for name in names}
-    for file, label in zip(files.files, files.labels, strict=True):
-        if label != UNLABELLED:
-            by_class[names[label]].append(file)
-    return client.upload_support(by_class, encoder=encoder)
-
-
 def prepare(request: ScoreRequest) -> "tuple[FittedDetector[Any], ScoreInput, Encoder | None]":
     """Fit the detector and encode the images; options and files are checked before the encoder is loaded.
 
@@ -161,12 +106,7 @@ def prepare(request: ScoreRequest) -> "tuple[FittedDetector[Any], ScoreInput, En
     Raises:
         InputError: options contradict each other, or input can't be used.
     """
-    spec = DetectorSpec(
-        request.method,
-        request.task.spec(vectors=request.features is not None),
-        read_parameters(list(request.parameters)),
-    )
-    check(spec, WORDING)
+    spec = checked_spec(request)
     if request.features:
         stored = _stored(request.features, request.images)
         return spec.detector.fit(build_task(spec.task, None)), stored, None
@@ -178,6 +118,19 @@ def prepare(request: ScoreRequest) -> "tuple[FittedDetector[Any], ScoreInput, En
     encoder.require(outputs)
     fitted = spec.detector.fit(build_task(spec.task, encoder, outputs))
     return fitted, encode_pictures(encoder, files, outputs), encoder
+
+
+def checked_spec(request: ScoreRequest) -> DetectorSpec:
+    """Describe the detector, and refuse what can't work; nothing but class names is read.
+
+    Raises:
+        InputError: options contradict each other, or a part is given that the method does not read, or lacks.
+        FileNotFoundError: an option names no file.
+    """
+    task = request.task.spec(vectors=request.features is not None)
+    spec = DetectorSpec(request.method, task, read_parameters(list(request.parameters)))
+    check(spec, WORDING)
+    return spec
 
 
 def encode_pictures(encoder: "Encoder", files: list[Path], outputs: Outputs) -> ScoreInput:

@@ -48,13 +48,13 @@ def main() -> None:
 
 def report(answers: list[tuple[str, str, float]], seconds: float, resident: list[tuple[float, float]]) -> None:
     """Figures on standard output."""
-    honest = Counter(status for name, status, _ in answers if name == "honest")
-    harmful = Counter(status for name, status, _ in answers if name != "honest")
+    valid = Counter(status for name, status, _ in answers if name == "valid")
+    harmful = Counter(status for name, status, _ in answers if name != "valid")
     cut = Counter(name for name, status, _ in answers if not status.isdigit())
-    slowest = max((took for name, _, took in answers if name != "honest"), default=0.0)
-    times = sorted(1000 * took for name, _, took in answers if name == "honest")
+    slowest = max((took for name, _, took in answers if name != "valid"), default=0.0)
+    times = sorted(1000 * took for name, _, took in answers if name == "valid")
     print(f"{len(answers)} requests in {seconds:.0f} s ({len(answers) / seconds:.0f}/s)")
-    print(f"honest  {dict(honest)}; p50 {times[len(times) // 2]:.0f} ms, p99 {times[99 * len(times) // 100]:.0f} ms")
+    print(f"valid   {dict(valid)}; p50 {times[len(times) // 2]:.0f} ms, p99 {times[99 * len(times) // 100]:.0f} ms")
     print(f"harmful {dict(harmful)}; slowest {slowest:.1f} s")
     print(f"cut off while sending: {dict(cut)}")
     print(f"resident MiB of the server, before and after each fifth:  {[round(own) for own, _ in resident]}")
@@ -88,7 +88,7 @@ async def attack(url: str, count: int, share: float, clients: int, seed: int) ->
                 if random.random() < share:
                     return await send(next(harmful))
                 files = [("images", (f"{number}.jpg", random.choice(pictures)))]
-                return await send(Hostile("honest", sent={"files": files, "data": {"classes": CLASSES}}))
+                return await send(Hostile("valid", sent={"files": files, "data": {"classes": CLASSES}}))
 
         return list(await asyncio.gather(*map(one, range(count))))
 

@@ -85,9 +85,9 @@ def test_the_decision_about_an_image_does_not_depend_on_its_batch(name: str) -> 
     """Each image is calibrated to be its own threshold, and scored in batches of other sizes."""
     world = make_world(64, dim=512)
     fitted = vo.create_detector(name).fit(world.task)
-    scores = fitted.score(world.belong)
+    scores = fitted.score(world.id_images)
     for size in (1, 3, 16, 48):
-        other = torch.cat([fitted.score(world.belong[at : at + size]) for at in range(0, 64, size)])
+        other = torch.cat([fitted.score(world.id_images[at : at + size]) for at in range(0, 64, size)])
         for rank in range(1, 65):
             calibration = Calibration.of(scores, rank / 64, rule="empirical") if rank < 64 else Calibration.of(scores)
             ties = scores == calibration.threshold

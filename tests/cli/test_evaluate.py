@@ -42,7 +42,7 @@ def encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CountingEncoder:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two classes that belong, two colours that don't, one broken file."""
+    """Two ID classes, two OOD colours, one broken file."""
     for name in ("id/red/a.png", "id/red/b.png", "id/blue/c.png"):
         save_picture(tmp_path / name, name.split("/")[1])
     save_picture(tmp_path / "ood" / "deep" / "d.png", "lime")

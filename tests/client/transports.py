@@ -15,7 +15,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 @dataclass
 class Hours:
-    """A clock that only sleeping moves."""
+    """A fake clock: only `sleep` advances it."""
 
     now: float = 0.0
     naps: list[float] = field(default_factory=list)
@@ -32,14 +32,14 @@ def client_of(handler: Handler, hours: Hours, retries: Retries | None = None) ->
 
 
 def answer_to(request: httpx.Request) -> httpx.Response:
-    """An honest answer: a score per image."""
+    """A valid answer: a score per image."""
     count = request.content.count(b'name="images"')
     results = [{"index": row, "image": str(row), "score": float(row), "reason": "because"} for row in range(count)]
     return httpx.Response(200, json={"method": "mcm", "encoder": "fake", "detector": None, "results": results})
 
 
 def in_turn(*replies: httpx.Response | Exception) -> tuple[Handler, list[httpx.Request]]:
-    """The replies, then honest answers; and the requests that came."""
+    """The replies, then valid answers; and the requests that came."""
     left, seen = list(replies), []
 
     def handle(request: httpx.Request) -> httpx.Response:

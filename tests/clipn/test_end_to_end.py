@@ -15,13 +15,13 @@ from vlm_ood.images import load_image
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.__file__).parent / "datasets" / "images"
 
-BELONG = {
+ID_PICTURES = {
     "cat": SKIMAGE / "chelsea.png",
     "cup of coffee": SKIMAGE / "coffee.png",
     "rocket": SKIMAGE / "rocket.jpg",
     "motorcycle": SKIMAGE / "motorcycle_left.png",
 }
-STRANGE = {
+OOD_PICTURES = {
     "flower": SKLEARN / "flower.jpg",
     "temple": SKLEARN / "china.jpg",
     "heap of coins": SKIMAGE / "coins.png",
@@ -43,7 +43,7 @@ def encoder() -> Encoder:
 def table(tmp_path: Path) -> Path:
     """Each photograph whole and three quarters of it, captioned."""
     rows: list[tuple[str, str]] = []
-    for name, path in {**BELONG, **STRANGE}.items():
+    for name, path in {**ID_PICTURES, **OOD_PICTURES}.items():
         image = load_image(path)
         image.thumbnail((400, 400))
         part = image.crop((image.width // 8, image.height // 8, image.width * 7 // 8, image.height * 7 // 8))
@@ -57,7 +57,7 @@ def table(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_no_tower_learns_on_photographs_survives_an_interruption_and_tells_what_belongs(
+def test_a_no_tower_learns_on_photographs_survives_an_interruption_and_separates_id_from_ood(
     encoder: Encoder, table: Path, tmp_path: Path
 ) -> None:
     steps = train_in_two_sittings(encoder, table, tmp_path)
@@ -66,16 +66,16 @@ def test_a_no_tower_learns_on_photographs_survives_an_interruption_and_tells_wha
     assert steps[-1].loss < 0.6 * steps[0].loss
 
     tower = load_no_tower(tmp_path / "no_tower.safetensors", encoder)
-    task = vo.Task(classes=vo.text_bank(encoder, list(BELONG)), no=no_bank(encoder, tower, list(BELONG)))
-    belong, strange = (encoder.encode_images(map(load_image, paths.values())) for paths in (BELONG, STRANGE))
+    task = vo.Task(classes=vo.text_bank(encoder, list(ID_PICTURES)), no=no_bank(encoder, tower, list(ID_PICTURES)))
+    known, unknown = (encoder.encode_images(map(load_image, paths.values())) for paths in (ID_PICTURES, OOD_PICTURES))
     for rule in ("ctw", "atd"):
         fitted = vo.create_detector("clipn", rule=rule, scale=encoder.scale).fit(task)
-        accepted, refused = fitted.decide(belong), fitted.decide(strange)
+        accepted, refused = fitted.decide(known), fitted.decide(unknown)
         assert accepted is not None
         assert refused is not None
         assert not accepted.any()
         assert refused.float().mean() >= 0.25  # by an untrained no-tower no image is refused
-        assert fitted.score(belong).max() < fitted.score(strange).min()
+        assert fitted.score(known).max() < fitted.score(unknown).min()
 
 
 def train_in_two_sittings(encoder: Encoder, table: Path, folder: Path) -> list[Step]:

@@ -1,4 +1,4 @@
-"""The toy world that the detectors' tests share, and real CLIP vectors where they lie beside the checkout."""
+"""The synthetic world that the detectors' tests share, and real CLIP vectors where they lie beside the checkout."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.detectors.world import World, make_world
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    """Images that belong, strange ones, and a task with every part a method may need."""
+    """ID images, OOD images, and a task with every part a method may need."""
     return make_world()
 
 

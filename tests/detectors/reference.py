@@ -13,8 +13,8 @@ def assert_same_order(scores: Tensor, expected: Tensor, tolerance: float = 1e-4)
     assert (sorted_by_score.diff() > -tolerance * spread).all()
 
 
-def auroc(belong: Tensor, strange: Tensor) -> float:
-    """Share of pairs in which the strange image scores higher, ties counting half."""
-    ranks = rankdata(np.concatenate([belong.numpy(), strange.numpy()]))
-    n, m = len(belong), len(strange)
+def auroc(id_scores: Tensor, ood_scores: Tensor) -> float:
+    """Share of pairs in which the OOD image scores higher, ties counting half."""
+    ranks = rankdata(np.concatenate([id_scores.numpy(), ood_scores.numpy()]))
+    n, m = len(id_scores), len(ood_scores)
     return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m))

@@ -27,8 +27,8 @@ def fitted(name: str, world: World) -> FittedDetector[Any]:
 
 
 def mixed(world: World) -> vo.ImageFeatures:
-    """Images that belong first, strange ones after."""
-    return vo.ImageFeatures.concatenate([world.belong[:32], world.strange[:32]])
+    """ID images first, OOD images after."""
+    return vo.ImageFeatures.concatenate([world.id_images[:32], world.ood_images[:32]])
 
 
 def assert_close(scores: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
@@ -52,11 +52,11 @@ def properties(name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_strange_images_score_above_those_that_belong(name: str, world: World) -> None:
+def test_ood_images_score_above_id_images(name: str, world: World) -> None:
     detector = fitted(name, world)
-    belong, strange = detector.score(world.belong), detector.score(world.strange)
+    id_scores, ood_scores = detector.score(world.id_images), detector.score(world.ood_images)
 
-    above = (strange[:, None] > belong[None, :]).float().mean().item()
+    above = (ood_scores[:, None] > id_scores[None, :]).float().mean().item()
 
     assert above > 0.95
 
@@ -106,8 +106,8 @@ def test_global_random_state_stays_as_it_is(name: str, world: World) -> None:
     torch_before, numpy_before = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
 
     detector = fitted(name, world)
-    detector.score(world.belong)
-    detector.decide(world.belong)
+    detector.score(world.id_images)
+    detector.decide(world.id_images)
 
     assert torch.equal(torch_before, torch.get_rng_state())
     assert numpy_before == repr(np.random.get_state())  # noqa: NPY002
@@ -116,7 +116,7 @@ def test_global_random_state_stays_as_it_is(name: str, world: World) -> None:
 def test_fitting_twice_gives_the_same_detector(name: str, world: World) -> None:
     first, second = fitted(name, world), fitted(name, world)
 
-    assert torch.equal(first.score(world.belong), second.score(world.belong))
+    assert torch.equal(first.score(world.id_images), second.score(world.id_images))
     assert first.digest == second.digest
 
 
@@ -234,7 +234,7 @@ def test_too_few_classes_are_refused(name: str, world: World) -> None:
     detector = vo.create_detector(name)
 
     if detector.min_classes == 1:
-        assert detector.fit(single).score(world.belong).isfinite().all()
+        assert detector.fit(single).score(world.id_images).isfinite().all()
     else:
         with pytest.raises(ClassNamesError, match="max_cosine"):
             detector.fit(single)
@@ -245,7 +245,7 @@ def test_a_task_without_what_it_needs_is_refused_by_name(name: str, world: World
     bare = vo.Task(classes=world.task.classes)
 
     if not detector.needs:
-        assert detector.fit(bare).score(world.belong).shape == (64,)
+        assert detector.fit(bare).score(world.id_images).shape == (64,)
     for need in detector.needs:
         without: dict[str, Any] = {need: None}
         with pytest.raises(TaskError, match=need):
@@ -261,20 +261,20 @@ def test_vectors_of_another_dimension_are_refused(name: str, world: World) -> No
 
 def test_images_without_patches_are_refused_where_patches_are_read(name: str, world: World) -> None:
     detector = fitted(name, world)
-    pooled_only = vo.ImageFeatures(world.belong.pooled)
+    pooled_only = vo.ImageFeatures(world.id_images.pooled)
 
     if detector.detector.outputs.patches:
         with pytest.raises(CapabilityError, match="patches=True"):
             detector.score(pooled_only)
     else:
-        assert_close(detector.score(pooled_only), detector.score(world.belong))
+        assert_close(detector.score(pooled_only), detector.score(world.id_images))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gives_the_scores_of_the_cpu(name: str, world: World) -> None:
     task, images = world.task, mixed(world)
-    moved = fitted(name, World(on_gpu(task), world.belong, world.strange))
+    moved = fitted(name, World(on_gpu(task), world.id_images, world.ood_images))
 
     scores = moved.score(images.to("cuda"))
 
@@ -290,8 +290,8 @@ def on_gpu(task: vo.Task) -> vo.Task:
     return vo.Task(task.classes.to("cuda"), task.negatives.to("cuda"), task.no.to("cuda"), support)
 
 
-def test_another_seed_of_the_world_gives_the_same_verdict(name: str) -> None:
+def test_another_seed_of_the_world_ranks_them_alike(name: str) -> None:
     other = make_world(seed=1)
     detector = fitted(name, other)
 
-    assert detector.score(other.strange).median() > detector.score(other.belong).median()
+    assert detector.score(other.ood_images).median() > detector.score(other.id_images).median()

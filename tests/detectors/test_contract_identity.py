@@ -64,24 +64,24 @@ def other_value(schema: dict[str, Any]) -> Any:
 
 def test_state_survives_save_and_load_to_the_last_bit(name: str, world: World, tmp_path: Path) -> None:
     before, after = fitted(name, world.task), fitted(name, reloaded(world.task, tmp_path))
-    save_features(tmp_path / "images.safetensors", world.belong)
+    save_features(tmp_path / "images.safetensors", world.id_images)
     images = load_features(tmp_path / "images.safetensors").features
-    calibration = Calibration.of(before.score(world.belong), digest=before.digest)
+    calibration = Calibration.of(before.score(world.id_images), digest=before.digest)
     calibration.save(tmp_path / "calibration.json")
 
     assert after.digest == before.digest
-    assert torch.equal(after.score(images), before.score(world.belong))
-    assert after.pulled_out_by(images) == before.pulled_out_by(world.belong)
-    own, own_before = after.decide(images), before.decide(world.belong)
+    assert torch.equal(after.score(images), before.score(world.id_images))
+    assert after.pulled_out_by(images) == before.pulled_out_by(world.id_images)
+    own, own_before = after.decide(images), before.decide(world.id_images)
     assert (own is None) == (own_before is None)
     assert own is None or own_before is None or torch.equal(own, own_before)
     loaded = Calibration.load(tmp_path / "calibration.json")
     loaded.check(after.digest)
-    assert loaded.p_values(after.score(images)).tolist() == calibration.p_values(before.score(world.belong)).tolist()
+    assert loaded.p_values(after.score(images)).tolist() == calibration.p_values(before.score(world.id_images)).tolist()
 
 
 def test_slicing_joining_and_copying_change_no_bit_of_a_score(name: str, world: World, tmp_path: Path) -> None:
-    detector, images = fitted(name, world.task), world.belong
+    detector, images = fitted(name, world.task), world.id_images
     scores = detector.score(images)
 
     everything = list(range(len(images)))
@@ -155,5 +155,5 @@ def test_digest_changes_with_nothing_else(name: str, world: World) -> None:
         labels = support.labels.to(torch.int32)
         same = vo.Task(classes, other_negatives, other_no, vo.Support(support.features[:], labels))
         assert fitted(name, same).digest == before
-    detector.score(world.belong)
+    detector.score(world.id_images)
     assert fitted(name, task).digest == detector.digest == before

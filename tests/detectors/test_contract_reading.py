@@ -35,7 +35,7 @@ def scores_of(name: str, task: vo.Task, images: vo.ImageFeatures) -> Tensor:
 
 
 def mixed(world: World) -> vo.ImageFeatures:
-    return vo.ImageFeatures.concatenate([world.belong[:8], world.strange[:8]])
+    return vo.ImageFeatures.concatenate([world.id_images[:8], world.ood_images[:8]])
 
 
 def mirrored(rows: Tensor) -> Tensor:
@@ -120,10 +120,10 @@ def test_scores_and_decisions_do_not_depend_on_the_size_of_the_batch(name: str) 
     """Within the tolerance that calibrations take from the scores."""
     world = make_world(64, dim=512)
     detector = fitted(name, world.task)
-    together, own = detector.score(world.belong), detector.decide(world.belong)
+    together, own = detector.score(world.id_images), detector.decide(world.id_images)
 
     for size in (1, 3, 16, 48):
-        batches = [world.belong[start : start + size] for start in range(0, 64, size)]
+        batches = [world.id_images[start : start + size] for start in range(0, 64, size)]
         scores = torch.cat([detector.score(batch) for batch in batches])
         assert (scores - together).abs().max().item() <= tolerance_of(together)
         for batch, start in zip(batches, range(0, 64, size), strict=True):
@@ -137,7 +137,7 @@ def test_scores_and_decisions_do_not_depend_on_the_size_of_the_batch(name: str) 
 def test_an_unusable_image_is_an_error_of_its_own(
     name: str, where: str, value: float, world: World, tmp_path: Path
 ) -> None:
-    packed = {key: tensor.clone() for key, tensor in pack_features(world.belong[:6]).items()}
+    packed = {key: tensor.clone() for key, tensor in pack_features(world.id_images[:6]).items()}
     packed[where][2] = value
     write_tensors(tmp_path / "images.safetensors", packed)
     detector = fitted(name, world.task)
@@ -146,6 +146,6 @@ def test_an_unusable_image_is_an_error_of_its_own(
 
     assert stored.rows == (0, 1, 3, 4, 5)
     assert list(stored.errors) == [2]
-    assert torch.equal(detector.score(stored.features), detector.score(world.belong[[0, 1, 3, 4, 5]]))
+    assert torch.equal(detector.score(stored.features), detector.score(world.id_images[[0, 1, 3, 4, 5]]))
     with pytest.raises(VectorError, match=r"1 of 6 rows .* \(rows 2\)"):
-        vo.ImageFeatures(packed["features"], packed["patches"], world.belong.grid)
+        vo.ImageFeatures(packed["features"], packed["patches"], world.id_images.grid)

@@ -36,7 +36,7 @@ def test_a_large_scale_leaves_the_largest_cosine() -> None:
 def test_figures_on_real_clip_vectors(clip_vectors: dict[str, vo.ImageFeatures], imagenet: vo.TextBank) -> None:
     """AUROC of shared/data/README.md, energy at scale 100."""
     fitted = vo.create_detector("energy").fit(vo.Task(classes=imagenet))
-    belong, sun, cars = (fitted.score(clip_vectors[part]) for part in ("imagenet", "sun", "cars"))
+    known, sun, cars = (fitted.score(clip_vectors[part]) for part in ("imagenet", "sun", "cars"))
 
-    assert auroc(belong, sun) == pytest.approx(0.852, abs=5e-4)
-    assert auroc(belong, cars) == pytest.approx(0.969, abs=5e-4)
+    assert auroc(known, sun) == pytest.approx(0.852, abs=5e-4)
+    assert auroc(known, cars) == pytest.approx(0.969, abs=5e-4)

@@ -43,6 +43,6 @@ def test_sure_answers_stay_apart() -> None:
 
 
 def test_more_classes_asked_for_than_there_are_means_all(world: World) -> None:
-    few, many = (vo.create_detector("gen", top=top).fit(world.task).score(world.belong) for top in (6, 5000))
+    few, many = (vo.create_detector("gen", top=top).fit(world.task).score(world.id_images) for top in (6, 5000))
 
     assert torch.equal(few, many)

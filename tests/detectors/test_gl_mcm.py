@@ -33,7 +33,7 @@ def test_two_classes_by_hand() -> None:
 
 def test_patches_equal_to_the_image_give_the_score_of_mcm(world: World) -> None:
     """The second oracle: a local map that repeats the global feature doubles S."""
-    pooled = world.belong.pooled
+    pooled = world.id_images.pooled
     images = vo.ImageFeatures(pooled, pooled.unsqueeze(1).expand(-1, 9, -1), (3, 3))
 
     local = vo.create_detector("gl_mcm", local_weight=2.5).fit(world.task).score(images)
@@ -46,7 +46,7 @@ def test_patches_equal_to_the_image_give_the_score_of_mcm(world: World) -> None:
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
 @pytest.mark.parametrize("local_weight", [0.1, 1.0, 10.0])
 def test_keeps_the_order_of_the_sum(world: World, temperature: float, local_weight: float) -> None:
-    images = vo.ImageFeatures.concatenate([world.belong, world.strange])
+    images = vo.ImageFeatures.concatenate([world.id_images, world.ood_images])
     detector = vo.create_detector("gl_mcm", temperature=temperature, local_weight=local_weight)
 
     scores = detector.fit(world.task).score(images)
@@ -59,9 +59,9 @@ def test_keeps_the_order_of_the_sum(world: World, temperature: float, local_weig
 
 
 def test_a_small_weight_leaves_mcm(world: World) -> None:
-    scores = vo.create_detector("gl_mcm", local_weight=1e-6).fit(world.task).score(world.strange)
+    scores = vo.create_detector("gl_mcm", local_weight=1e-6).fit(world.task).score(world.ood_images)
 
-    assert torch.allclose(scores, vo.create_detector("mcm").fit(world.task).score(world.strange), atol=1e-5)
+    assert torch.allclose(scores, vo.create_detector("mcm").fit(world.task).score(world.ood_images), atol=1e-5)
 
 
 def test_near_identical_images_do_not_tie_over_a_thousand_classes() -> None:
@@ -74,19 +74,19 @@ def test_near_identical_images_do_not_tie_over_a_thousand_classes() -> None:
 
 def test_finds_a_class_in_one_place_that_the_whole_image_hides(world: World) -> None:
     """An image of background everywhere, and the same with a class in one patch."""
-    strange, classes = world.strange[:1], world.task.classes.embeddings
-    assert strange.patches is not None
-    patches = strange.patches.clone()
+    image, classes = world.ood_images[:1], world.task.classes.embeddings
+    assert image.patches is not None
+    patches = image.patches.clone()
     patches[:, 2] = classes[4]
     fitted = vo.create_detector("gl_mcm").fit(world.task)
 
-    with_class = fitted.score(vo.ImageFeatures(strange.pooled, patches, (2, 2)))
+    with_class = fitted.score(vo.ImageFeatures(image.pooled, patches, (2, 2)))
 
-    assert with_class.item() < fitted.score(strange).item()
+    assert with_class.item() < fitted.score(image).item()
 
 
 def test_a_few_images_at_a_time_give_the_same_as_all_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    patches, classes = world.belong.patches, world.task.classes.embeddings
+    patches, classes = world.id_images.patches, world.task.classes.embeddings
     assert patches is not None
     at_once = local_mcm(patches, classes, 1.0)
 

@@ -23,7 +23,7 @@ def test_two_patches_by_hand() -> None:
 
 @pytest.mark.parametrize("temperature", [0.01, 1.0])
 def test_keeps_the_order_of_the_largest_softmax(world: World, temperature: float) -> None:
-    images = vo.ImageFeatures.concatenate([world.belong, world.strange])
+    images = vo.ImageFeatures.concatenate([world.id_images, world.ood_images])
     assert images.patches is not None
     cosine = images.patches.double() @ world.task.classes.embeddings.double().T
 
@@ -37,14 +37,14 @@ def test_keeps_the_order_of_the_largest_softmax(world: World, temperature: float
 
 def test_the_whole_image_plays_no_part(world: World) -> None:
     fitted = vo.create_detector("l_mcm").fit(world.task)
-    other = vo.ImageFeatures(world.strange.pooled, world.belong.patches, (2, 2))
+    other = vo.ImageFeatures(world.ood_images.pooled, world.id_images.patches, (2, 2))
 
-    assert torch.equal(fitted.score(other), fitted.score(world.belong))
+    assert torch.equal(fitted.score(other), fitted.score(world.id_images))
 
 
 def test_is_what_gl_mcm_tends_to_with_its_weight(world: World) -> None:
-    both = vo.create_detector("gl_mcm", local_weight=1000.0).fit(world.task).score(world.strange)
+    both = vo.create_detector("gl_mcm", local_weight=1000.0).fit(world.task).score(world.ood_images)
 
-    local = vo.create_detector("l_mcm").fit(world.task).score(world.strange)
+    local = vo.create_detector("l_mcm").fit(world.task).score(world.ood_images)
 
     assert (both - local).abs().max() < 2e-3 * math.log(len(world.task.classes))

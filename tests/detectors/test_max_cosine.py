@@ -24,7 +24,7 @@ def test_works_with_one_class() -> None:
 def test_figures_on_real_clip_vectors(clip_vectors: dict[str, vo.ImageFeatures], imagenet: vo.TextBank) -> None:
     """AUROC of shared/data/README.md."""
     fitted = vo.create_detector("max_cosine").fit(vo.Task(classes=imagenet))
-    belong, sun, cars = (fitted.score(clip_vectors[part]) for part in ("imagenet", "sun", "cars"))
+    known, sun, cars = (fitted.score(clip_vectors[part]) for part in ("imagenet", "sun", "cars"))
 
-    assert auroc(belong, sun) == pytest.approx(0.846, abs=5e-4)
-    assert auroc(belong, cars) == pytest.approx(0.949, abs=5e-4)
+    assert auroc(known, sun) == pytest.approx(0.846, abs=5e-4)
+    assert auroc(known, cars) == pytest.approx(0.949, abs=5e-4)

@@ -33,20 +33,20 @@ def test_probabilities_that_round_to_one_stay_apart() -> None:
 
 
 def test_is_mcm_at_temperature_one_hundredth(world: World) -> None:
-    scores = vo.create_detector("msp").fit(world.task).score(world.belong)
+    scores = vo.create_detector("msp").fit(world.task).score(world.id_images)
 
-    assert torch.allclose(scores, vo.create_detector("mcm", temperature=0.01).fit(world.task).score(world.belong))
+    assert torch.allclose(scores, vo.create_detector("mcm", temperature=0.01).fit(world.task).score(world.id_images))
 
 
 def test_auroc_on_real_clip_vectors(clip_vectors: dict[str, vo.ImageFeatures], imagenet: vo.TextBank) -> None:
     """Far below MCM's 0.798 at temperature 1, as the literature has it; the reference is plain fp64 softmax."""
     fitted = vo.create_detector("msp").fit(vo.Task(classes=imagenet))
-    belong, sun = clip_vectors["imagenet"], clip_vectors["sun"]
+    known, sun = clip_vectors["imagenet"], clip_vectors["sun"]
 
-    found = auroc(fitted.score(belong), fitted.score(sun))
+    found = auroc(fitted.score(known), fitted.score(sun))
 
     plain = [
-        -(100 * part.pooled.double() @ imagenet.embeddings.double().T).softmax(-1).amax(-1) for part in (belong, sun)
+        -(100 * part.pooled.double() @ imagenet.embeddings.double().T).softmax(-1).amax(-1) for part in (known, sun)
     ]
     assert found == pytest.approx(auroc(*plain), abs=1e-4)
     assert found == pytest.approx(0.699, abs=5e-4)

@@ -84,7 +84,7 @@ def test_images_that_clearly_belong_do_not_tie(gap: float) -> None:
     assert (score.diff() < 0).all()
 
 
-def test_the_deal_is_fixed_by_the_seed_and_leaves_the_last_out() -> None:
+def test_the_assignment_is_fixed_by_the_seed_and_leaves_the_last_out() -> None:
     given = task(negatives=14)
     learned = NegLabel(groups=4).learn(given)
     again = NegLabel(groups=4).learn(given)
@@ -93,8 +93,8 @@ def test_the_deal_is_fixed_by_the_seed_and_leaves_the_last_out() -> None:
     assert learned.grouped.shape == (4, 3, 16)
     assert torch.equal(learned.grouped, again.grouped)
     assert not torch.equal(learned.grouped, other.grouped)
-    dealt = {tuple(row) for row in learned.grouped.flatten(0, 1).tolist()}
-    assert dealt == {tuple(row) for row in learned.negatives.embeddings[:12].tolist()}
+    shuffled = {tuple(row) for row in learned.grouped.flatten(0, 1).tolist()}
+    assert shuffled == {tuple(row) for row in learned.negatives.embeddings[:12].tolist()}
 
 
 def test_with_fewer_negatives_than_groups_each_is_a_group() -> None:
@@ -134,9 +134,9 @@ def test_calibrations_of_before_an_option_was_added_hold_at_its_default() -> Non
 def test_says_which_negatives_pulled_an_image_out() -> None:
     given = task()
     assert given.negatives is not None
-    strange = vo.ImageFeatures(given.negatives.embeddings[[7, 2]])
+    images = vo.ImageFeatures(given.negatives.embeddings[[7, 2]])
 
-    pulled = vo.create_detector("neglabel").fit(given).pulled_out_by(strange, top=2)
+    pulled = vo.create_detector("neglabel").fit(given).pulled_out_by(images, top=2)
 
     assert [entry[0][0] for entry in pulled] == ["negative 7", "negative 2"]
     assert all(len(entry) == 2 for entry in pulled)

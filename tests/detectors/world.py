@@ -1,4 +1,4 @@
-"""A toy world in which every method can tell what belongs: vectors with all that a Task may hold."""
+"""Synthetic vectors with all parts of a Task, on which every method separates ID images from OOD images."""
 
 from dataclasses import dataclass
 
@@ -14,15 +14,15 @@ DIM, CLASSES, NEGATIVES, SHOTS = 64, 6, 240, 8
 
 @dataclass(frozen=True)
 class World:
-    """Images that belong lie near a class, the others near the negatives and the negated prompts."""
+    """ID images lie near a class, OOD images near the negatives and the negated prompts."""
 
     task: Task
-    belong: ImageFeatures
-    strange: ImageFeatures
+    id_images: ImageFeatures
+    ood_images: ImageFeatures
 
 
 def make_world(n: int = 64, seed: int = 0, dim: int = DIM) -> World:
-    """A world of n images that belong and n strange ones, each with 2 x 2 patches, in `dim` dimensions."""
+    """A world of n ID images and n OOD images, each with 2 x 2 patches, in `dim` dimensions."""
     draw = torch.Generator().manual_seed(seed)
     axes = torch.linalg.qr(torch.randn(dim, dim, generator=draw))[0]
     classes, other = axes[:CLASSES], axes[CLASSES]

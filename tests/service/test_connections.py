@@ -60,7 +60,7 @@ def send_without_end(connection: socket.socket) -> None:
         raise ConnectionError("closed by the server")
 
 
-def test_an_honest_request_over_a_real_socket_is_answered(url: str) -> None:
+def test_a_valid_request_over_a_real_socket_is_answered(url: str) -> None:
     with httpx.Client(base_url=url) as client:
         for _ in range(3):
             answer = client.post("/v1/score", files=files(png()), data={"classes": ["red", "blue"]})

@@ -17,7 +17,7 @@ from tests.service.hostile import CLASSES, Hostile, photograph, requests
 from vlm_ood.encoders.base import Encoder
 from vlm_ood.encoders.device import Precision
 
-HONEST, HARMFUL, AT_ONCE = 200, 200, 16
+VALID, HARMFUL, AT_ONCE = 200, 200, 16
 
 
 def load(name: str, device: str, dtype: Precision) -> Encoder:
@@ -30,8 +30,8 @@ async def test_harmful_requests_are_answered_and_do_not_affect_others(tmp_path: 
     random = Random(0)
     settings = Settings(data=tmp_path, workers="inline", encoders=("fake",), deadline_s=60, max_json_bytes=2**20)
     app = create_app(settings, LocalEngine(replace(settings.engine(), load=load)))
-    honest = {"files": [("images", ("a.jpg", photograph(random)))], "data": {"classes": CLASSES}}
-    todo = [Hostile("honest", sent=honest)] * HONEST + list(itertools.islice(requests(random), HARMFUL))
+    valid = {"files": [("images", ("a.jpg", photograph(random)))], "data": {"classes": CLASSES}}
+    todo = [Hostile("valid", sent=valid)] * VALID + list(itertools.islice(requests(random), HARMFUL))
     random.shuffle(todo)
     gate = asyncio.Semaphore(AT_ONCE)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -44,5 +44,5 @@ async def test_harmful_requests_are_answered_and_do_not_affect_others(tmp_path: 
 
         answers = await asyncio.wait_for(asyncio.gather(*map(send, todo)), timeout=240)
     assert not [answer for answer in answers if answer[1] >= 500]
-    assert [status for name, status, _ in answers if name == "honest"] == [200] * HONEST
+    assert [status for name, status, _ in answers if name == "valid"] == [200] * VALID
     assert len({name for name, _, _ in answers}) > 15

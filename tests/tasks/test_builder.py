@@ -48,7 +48,7 @@ class TextOnly(TextEncoder):
         return self._encoder.encode_text(prompts, normalise=normalise, batch_size=batch_size, progress=progress)
 
 
-class Shelf:
+class StoredParts:
     """Stored parts by source."""
 
     def __init__(self, **banks: TextBank) -> None:
@@ -89,11 +89,11 @@ def test_the_text_half_is_enough(banks: DiskCache) -> None:
 
 
 def test_stored_parts_come_from_their_source() -> None:
-    shelf = Shelf(classes=TextBank(("a", "b"), torch.eye(4)[:2]), words=TextBank(("c",), torch.eye(4)[2:3]))
+    stored = StoredParts(classes=TextBank(("a", "b"), torch.eye(4)[:2]), words=TextBank(("c",), torch.eye(4)[2:3]))
     spec = TaskSpec(StoredBank("classes"), negatives=StoredBank("words"), support=StoredSupport("x"))
-    task = Builder(None, shelf).task(spec)
-    assert task.classes is shelf.banks["classes"]
-    assert task.negatives is shelf.banks["words"]
+    task = Builder(None, stored).task(spec)
+    assert task.classes is stored.banks["classes"]
+    assert task.negatives is stored.banks["words"]
     assert task.support is not None
     assert task.support.labels.tolist() == [0, 1]
 

@@ -46,7 +46,7 @@ class AsyncClient:
         self._http = httpx.AsyncClient(
             base_url=checked_url(base_url), headers=headers(api_key), timeout=timeout, transport=transport
         )
-        self._retries, self._clock, self._sleep, self._dice = retries, clock, sleep, random.Random()  # noqa: S311
+        self._retries, self._clock, self._sleep, self._jitter = retries, clock, sleep, random.Random()  # noqa: S311
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -145,7 +145,7 @@ class AsyncClient:
         return await self._run(calls.list_encoders())
 
     async def _run(self, call: Call[T]) -> T:
-        talk = patiently(call, self._retries, self._clock, self._dice)
+        talk = patiently(call, self._retries, self._clock, self._jitter)
         step = await asyncio.to_thread(advance, talk, None)
         while not isinstance(step, Done):
             step = await asyncio.to_thread(advance, talk, await self._take(step))

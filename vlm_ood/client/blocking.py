@@ -58,7 +58,7 @@ class Client:
         self._http = httpx.Client(
             base_url=checked_url(base_url), headers=headers(api_key), timeout=timeout, transport=transport
         )
-        self._retries, self._clock, self._sleep, self._dice = retries, clock, sleep, random.Random()  # noqa: S311
+        self._retries, self._clock, self._sleep, self._jitter = retries, clock, sleep, random.Random()  # noqa: S311
 
     def __enter__(self) -> "Client":
         return self
@@ -210,7 +210,7 @@ class Client:
         return self._run(calls.list_encoders())
 
     def _run(self, call: Call[T]) -> T:
-        talk = patiently(call, self._retries, self._clock, self._dice)
+        talk = patiently(call, self._retries, self._clock, self._jitter)
         step = advance(talk, None)
         while not isinstance(step, Done):
             step = advance(talk, self._take(step))

@@ -1,4 +1,4 @@
-"""When to ask again, and after how long."""
+"""When a request is repeated, and after how many seconds."""
 
 import random
 from collections.abc import Callable, Generator
@@ -29,13 +29,13 @@ class Pause:
 
 @dataclass(frozen=True)
 class Retries:
-    """How patient a client is with 429, 503 and lost connections.
+    """How often and how long a request is repeated after 429, 503 and lost connections.
 
     Args:
         attempts: of one request, the first included.
         total_s: a retry that would begin later than this after the first attempt is not made.
-        first_s: the longest first pause; doubles with each attempt, and half of it is drawn by chance so that many
-            clients don't come back together.
+        first_s: the longest first pause; it doubles with each attempt, and half of it is random, so that many clients
+            don't repeat their requests at the same moment.
         longest_s: of a pause that the server did not ask for.
     """
 
@@ -48,12 +48,12 @@ class Retries:
         if self.attempts < 1:
             raise ParameterError(f"attempts is {self.attempts}: at least 1, the first")
 
-    def pause_s(self, attempt: int, reply: Reply, dice: random.Random) -> float:
+    def pause_s(self, attempt: int, reply: Reply, jitter: random.Random) -> float:
         """What `Retry-After` says, else back-off, before attempt number `attempt` + 1."""
         asked = retry_after_s(reply.headers) if isinstance(reply, httpx.Response) else None
         if asked is not None:
             return asked
-        return min(self.longest_s, self.first_s * 2.0 ** min(attempt - 1, 60)) * dice.uniform(0.5, 1)
+        return min(self.longest_s, self.first_s * 2.0 ** min(attempt - 1, 60)) * jitter.uniform(0.5, 1)
 
 
 PATIENT: Final = Retries()
@@ -72,7 +72,7 @@ def retry_after_s(headers: httpx.Headers) -> float | None:
 
 
 def patiently(
-    call: Call[T], retries: Retries, clock: Callable[[], float], dice: random.Random
+    call: Call[T], retries: Retries, clock: Callable[[], float], jitter: random.Random
 ) -> Generator[Ask | Pause, Reply, T]:
     """The same call, with pauses and repetitions between what it asks.
 
@@ -84,7 +84,7 @@ def patiently(
         while True:
             if ask.after_s:
                 yield Pause(ask.after_s)
-            ask = call.send((yield from _insist(ask, retries, clock, dice)))
+            ask = call.send((yield from _insist(ask, retries, clock, jitter)))
     except StopIteration as end:
         done: T = end.value
         return done
@@ -106,14 +106,14 @@ def advance(talk: Generator[Ask | Pause, Reply, T], reply: Reply) -> Ask | Pause
 
 
 def _insist(
-    ask: Ask, retries: Retries, clock: Callable[[], float], dice: random.Random
+    ask: Ask, retries: Retries, clock: Callable[[], float], jitter: random.Random
 ) -> Generator[Ask | Pause, Reply, httpx.Response]:
     started = clock()
     for attempt in range(1, retries.attempts + 1):
         reply = yield ask
         if not _worth_repeating(ask, reply) or attempt >= retries.attempts:
             break
-        seconds = retries.pause_s(attempt, reply, dice)
+        seconds = retries.pause_s(attempt, reply, jitter)
         if clock() - started + seconds > retries.total_s:
             break
         yield Pause(seconds)

@@ -67,13 +67,13 @@ class NegLabel(Detector[NegativeBanks]):
     """The probability that classes keep against negative words, averaged over groups of those.
 
     Args:
-        groups: the negatives are dealt out to so many groups; 1 is the plain sum-softmax. As in the paper the last
-            negatives, which are most like the classes, are dropped until the groups are equal: with 150 negatives and
-            100 groups that is 50 of them, so choose a divisor for a short list. With fewer negatives than groups each
-            is a group.
+        groups: number of groups that the negatives are assigned to; 1 is the plain sum-softmax. As in the paper the
+            last negatives, which are most like the classes, are dropped until the groups are equal: with 150 negatives
+            and 100 groups that is 50 of them, so choose a divisor for a short list. With fewer negatives than groups
+            each is a group.
         temperature: divides raw cosines, no unit; the paper uses 0.01 with CLIP.
         form: "probability" is the paper's score; "log_odds" averages the log-odds of the groups instead.
-        seed: of the deal.
+        seed: of the random assignment to groups.
         fused_groups: how many of the groups, the first ones, are averaged; all when None, as in the paper. The
             reference's `group_fuse_num` averages one group fewer than it says: its n is our n - 1.
     """
@@ -92,7 +92,7 @@ class NegLabel(Detector[NegativeBanks]):
     fused_groups: Annotated[int, Ge(1)] | None = field(default=None, metadata=ADDED)
 
     def learn(self, task: Task) -> NegativeBanks:
-        """Deal the negatives out to the groups.
+        """Assign the negatives to the groups at random.
 
         Raises:
             TaskError: an empty bank of negatives.
@@ -102,8 +102,8 @@ class NegLabel(Detector[NegativeBanks]):
         kept = len(negatives) // groups * groups
         order = torch.randperm(kept, generator=torch.Generator().manual_seed(self.seed))
         precision = working_precision(negatives.embeddings.device)
-        dealt = negatives.embeddings[order.to(negatives.embeddings.device)].to(precision)
-        grouped = dealt.view(groups, -1, negatives.dim)[: self.fused_groups]  # (g, m, d)
+        shuffled = negatives.embeddings[order.to(negatives.embeddings.device)].to(precision)
+        grouped = shuffled.view(groups, -1, negatives.dim)[: self.fused_groups]  # (g, m, d)
         return NegativeBanks(task.classes.embeddings.to(precision), grouped, negatives)
 
     def score(self, images: ImageFeatures, state: NegativeBanks) -> Float[Tensor, " n"]:

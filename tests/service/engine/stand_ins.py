@@ -67,7 +67,7 @@ class Gate:
 
 
 class GatedEncoder(FakeEncoder):
-    """Goes through a gate with each batch, takes images of any size, and fails at the poisonous colour."""
+    """Goes through a gate with each batch, takes images of any size, and fails at the colour `POISON`."""
 
     capabilities = frozenset({"patches", "sizes"})
 
@@ -96,7 +96,7 @@ class GatedEncoder(FakeEncoder):
 
 
 class MortalEncoder(FakeEncoder):
-    """Takes images of any size; its process dies or hangs at the sight of a colour, as often as the file says."""
+    """Takes images of any size; its process dies or hangs at two colours, as many times as a file says."""
 
     capabilities = frozenset({"patches", "sizes"})
 
@@ -133,7 +133,7 @@ class EchoHead:
     Args:
         installs: grows by the digest with each installation in this process.
         broken: what it raises when it is installed; may be emptied.
-        chokes_on: a pooled vector at which it fails.
+        fails_on: a pooled vector at which it fails.
     """
 
     digest: str = "echo"
@@ -141,7 +141,7 @@ class EchoHead:
     nbytes: int = 100
     installs: list[str] = field(default_factory=list)
     broken: list[Exception] = field(default_factory=list)
-    chokes_on: npt.NDArray[np.float32] | None = None
+    fails_on: npt.NDArray[np.float32] | None = None
 
     def on(self, device: torch.device) -> Callable[[ImageFeatures], Rows]:
         self.installs.append(self.digest)
@@ -150,8 +150,8 @@ class EchoHead:
         return self._echo
 
     def _echo(self, features: ImageFeatures) -> Rows:
-        if self.chokes_on is not None and (features.pooled @ torch.from_numpy(self.chokes_on) > 0.999).any():
-            raise RuntimeError("the head chokes")
+        if self.fails_on is not None and (features.pooled @ torch.from_numpy(self.fails_on) > 0.999).any():
+            raise RuntimeError("the head fails")
         return Rows((features.pooled if features.patches is None else features.patches).numpy())
 
 

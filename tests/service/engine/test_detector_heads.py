@@ -21,7 +21,7 @@ def world() -> World:
 
 
 def mixed(world: World) -> ImageFeatures:
-    return ImageFeatures.concatenate([world.belong[:5], world.strange[:5]])
+    return ImageFeatures.concatenate([world.id_images[:5], world.ood_images[:5]])
 
 
 @pytest.mark.parametrize("name", detector_names())

@@ -115,12 +115,12 @@ async def test_a_head_that_is_too_large_is_refused_at_once(gate: Gate, start: St
 
 async def test_an_image_at_which_a_head_fails_fails_alone(gate: Gate, start: Start) -> None:
     engine = await start(settings_with(gate))
-    head = EchoHead("a", chokes_on=seen(picture("red")).pooled[0].numpy())
+    head = EchoHead("a", fails_on=seen(picture("red")).pooled[0].numpy())
     mine, other = await in_one_batch(
         engine, gate, ([picture("red"), picture("green")], head), (shades(2), EchoHead("b"))
     )
     assert type(mine[0]) is EncoderError
-    assert "the head chokes" in str(mine[0])
+    assert "the head fails" in str(mine[0])
     torch.testing.assert_close(echo(mine[1]), seen(picture("green")).patches)
     assert all(isinstance(answer, EncodedImage) for answer in other)
     assert gate.batches == [1, 1, 4, 1, 1], "the other head's images are not encoded again"

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
+from torch import Tensor
 
 from tests.fakes import FakeEncoder, save_picture
-from vlm_ood.encoders.outputs import PATCHES
+from vlm_ood.encoders.outputs import PATCHES, POOLED, Outputs
 from vlm_ood.pipeline import encode_files
+from vlm_ood.types import ImageFeatures
 
 
 def png(colour: str) -> bytes:
@@ -42,6 +45,39 @@ def test_features_stand_in_the_order_of_the_files(tmp_path: Path) -> None:
 def test_nothing_but_broken_files_gives_no_rows() -> None:
     encoded = encode_files(FakeEncoder(), [b"", b"x"])
     assert (encoded.rows, len(encoded.features), len(encoded.errors)) == ((), 0, 2)
+
+
+class OverflowingEncoder(FakeEncoder):
+    """Gives no finite vector for a black picture, as a network in fp16 may; counts its forward passes."""
+
+    passes = 0
+
+    def encode_pixels(self, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs = POOLED) -> ImageFeatures:
+        self.passes += 1
+        return super().encode_pixels(pixels, outputs)
+
+    def _see(self, colour: Float[Tensor, "... 3"]) -> Float[Tensor, "... d"]:
+        return super()._see(colour).masked_fill(colour.sum(dim=-1, keepdim=True) == 0, torch.nan)
+
+
+@pytest.mark.parametrize("outputs", [POOLED, PATCHES])
+def test_a_vector_that_is_not_finite_is_an_error_of_its_image_alone(outputs: Outputs) -> None:
+    colours = ["red", "blue", "black", "lime", "white", "yellow", "navy", "black", "red"]
+    encoder = OverflowingEncoder()
+    done: list[int] = []
+    encoded = encode_files(encoder, [*map(png, colours), b""], outputs, batch_size=8, progress=done.append)
+    assert encoded.rows == (0, 1, 3, 4, 5, 6, 8)
+    assert sorted(encoded.errors) == [2, 7, 9]
+    assert "fp32" in str(encoded.errors[2])
+    assert sum(done) == 10
+    alone = encode_files(FakeEncoder(), [png(colour) for colour in colours if colour != "black"], outputs)
+    assert torch.allclose(encoded.features.pooled, alone.features.pooled, atol=1e-6)
+    assert encoder.passes == 12  # of 8: one whole, two halves, four quarters, the four images of two quarters; and of 1
+
+
+def test_nothing_but_vectors_that_are_not_finite_gives_no_rows() -> None:
+    encoded = encode_files(OverflowingEncoder(), [png("black")] * 3)
+    assert (encoded.rows, len(encoded.features), sorted(encoded.errors)) == ((), 0, [0, 1, 2])
 
 
 def test_patches_are_kept_when_asked_for() -> None:

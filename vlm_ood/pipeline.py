@@ -1,8 +1,10 @@
-"""Encodes image files: threads decode and preprocess ahead of the network; a broken file doesn't stop the others."""
+"""Encodes image files: threads decode and preprocess ahead of the network; a file that fails doesn't stop others."""
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from jaxtyping import UInt8
@@ -10,16 +12,21 @@ from torch import Tensor
 
 from vlm_ood.encoders.base import ImageEncoder, Progress
 from vlm_ood.encoders.outputs import POOLED, Outputs
-from vlm_ood.errors import ImageError
+from vlm_ood.errors import ImageError, VectorError
 from vlm_ood.images import ImageLimits, load_image
 from vlm_ood.types import ImageFeatures
 
 Source = str | os.PathLike[str] | bytes
+Pixels = UInt8[Tensor, "3 h w"]
+
+NOT_FINITE: Final = (
+    "the network gave a vector that is not finite or has length zero: run the encoder in fp32, or leave the image out"
+)
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedFiles:
-    """The features of those files that could be read, and the errors of the others.
+    """The features of those files that could be encoded, and the errors of the others.
 
     Args:
         rows: indices of the files that were encoded, ascending.
@@ -57,17 +64,18 @@ def encode_files(
         CapabilityError: `outputs` asks for something that this encoder can't give.
     """
     rows: list[int] = []
+    kept: list[ImageFeatures] = []
     errors: dict[int, ImageError] = {}
     preprocessing = encoder.preprocessing_for(outputs)
     batch_size = batch_size or encoder.batch_size_for(outputs)
 
-    def prepare(file: Source) -> UInt8[Tensor, "3 h w"] | ImageError:
+    def prepare(file: Source) -> Pixels | ImageError:
         try:
             return preprocessing(load_image(file, limits))
         except ImageError as error:
             return error
 
-    def usable() -> Iterator[UInt8[Tensor, "3 h w"]]:
+    def usable() -> Iterator[tuple[int, Pixels]]:
         prepared_files = encoder.prepare(prepare, files, batch_size=batch_size, workers=workers)
         for row, prepared in enumerate(prepared_files):
             if isinstance(prepared, ImageError):
@@ -75,10 +83,26 @@ def encode_files(
                 if progress is not None:
                     progress(1)
             else:
-                rows.append(row)
-                yield prepared
+                yield row, prepared
 
-    batches = encoder.encode_batches(usable(), outputs, batch_size=batch_size, progress=progress)
-    kept = [batch.to("cpu") for batch in batches]
+    def encode(batch: Sequence[tuple[int, Pixels]]) -> None:
+        try:
+            features = encoder.encode_batch([pixels for _, pixels in batch], outputs)
+        except VectorError:
+            if len(batch) == 1:
+                errors[batch[0][0]] = ImageError(NOT_FINITE)
+                return
+            half = len(batch) // 2  # finds one image among n in about 2 log2(n) passes
+            encode(batch[:half])
+            encode(batch[half:])
+        else:
+            rows.extend(row for row, _ in batch)
+            kept.append(features.to("cpu"))
+
+    stream = usable()
+    while batch := list(itertools.islice(stream, batch_size)):
+        encode(batch)
+        if progress is not None:
+            progress(len(batch))
     features = ImageFeatures.concatenate(kept) if kept else ImageFeatures(torch.empty(0, encoder.dim))
     return EncodedFiles(tuple(rows), features, errors)

@@ -60,7 +60,7 @@ class ImageEncoder(ABC):
 
         Raises:
             CapabilityError: something that this architecture can't give.
-            VectorError: pixels of another size than is asked for.
+            VectorError: pixels of another size than is asked for, or an image whose vectors are not finite.
         """
 
     def encode_images(
@@ -86,7 +86,7 @@ class ImageEncoder(ABC):
         Raises:
             ImageError: an image without pixels or an array of another kind.
             CapabilityError: something that this architecture can't give.
-            VectorError: no images.
+            VectorError: no images, or an image whose vectors are not finite; `encode_files` leaves such images out.
         """
         wanted = outputs or POOLED
         if patches:
@@ -135,9 +135,18 @@ class ImageEncoder(ABC):
         """Features of a stream of preprocessed images, a batch at a time; memory doesn't grow with the stream."""
         stream = iter(pixels)
         while batch := list(itertools.islice(stream, batch_size or self.batch_size_for(outputs))):
-            yield self.encode_pixels(self._to_device(torch.stack(batch)), outputs)
+            yield self.encode_batch(batch, outputs)
             if progress is not None:
                 progress(len(batch))
+
+    def encode_batch(self, pixels: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs = POOLED) -> ImageFeatures:
+        """One forward pass over preprocessed images, at least one, which are stacked and moved to the device.
+
+        Raises:
+            CapabilityError: something that this architecture can't give.
+            VectorError: pixels of another size than is asked for, or an image whose vectors are not finite.
+        """
+        return self.encode_pixels(self._to_device(torch.stack(list(pixels))), outputs)
 
     def require(self, outputs: Outputs) -> None:
         """Check that this encoder can give what is asked for.

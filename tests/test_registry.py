@@ -37,7 +37,7 @@ def test_a_taken_name_is_refused(things: Registry[Thing]) -> None:
         things.register("small")(Thing)
 
 
-@pytest.mark.parametrize("parameters", [{"size": -1.0}, {"size": "wide"}, {"sise": 1.0}])
+@pytest.mark.parametrize("parameters", [{"size": -1.0}, {"size": "wide"}, {"sise": 1.0}, {"name": "x"}, {"self": 1}])
 def test_a_wrong_parameter_is_named_with_the_known_ones(things: Registry[Thing], parameters: dict[str, object]) -> None:
     with pytest.raises(ParameterError, match=r"thing small: .*Its parameters: size\."):
         things.create("small", **parameters)

@@ -69,7 +69,7 @@ class Registry(Generic[T]):
             raise UnknownNameError(self.kind, name, self._discovered)
         return self._discovered[name]
 
-    def create(self, name: str, **parameters: Any) -> T:
+    def create(self, name: str, /, **parameters: Any) -> T:
         """Create an instance of the class `name`; each hyper-parameter is checked against its field.
 
         Raises:

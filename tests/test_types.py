@@ -88,6 +88,7 @@ def test_a_task_digest_follows_every_part() -> None:
     assert plain.digest == vo.Task(classes=classes).digest
     assert plain.digest != vo.Task(classes=classes, negatives=classes).digest
     assert vo.Task(classes=classes, no=classes).digest != vo.Task(classes=classes, negatives=classes).digest
+    assert plain.digest != vo.Task(classes=classes, negatives=vo.TextBank((), torch.empty(0, 2))).digest
 
 
 def everything(n: int = 64) -> vo.ImageFeatures:

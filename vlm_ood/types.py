@@ -297,4 +297,4 @@ class Task:
     def digest(self) -> str:
         """Of everything in the task."""
         parts = (self.classes, self.negatives, self.no, self.support)
-        return digest_of([part and part.digest for part in parts])
+        return digest_of([None if part is None else part.digest for part in parts])

@@ -20,7 +20,7 @@ from tests.fakes import FakeEncoder
 from vlm_ood.digests import digest_of_weights
 from vlm_ood.encoders import Encoder, load_encoder
 from vlm_ood.encoders.outputs import PATCHES, POOLED, Attention, Capability, Outputs
-from vlm_ood.errors import CapabilityError, UnknownNameError, VectorError
+from vlm_ood.errors import CapabilityError, ParameterError, UnknownNameError, VectorError
 from vlm_ood.types import ImageFeatures
 
 TIMM: Final = {"timm_model_name": "resnet10t", "timm_model_pretrained": False, "image_size": 64}
@@ -279,6 +279,20 @@ def test_a_precision_and_a_backend_are_known_by_name() -> None:
     assert load_encoder("embedded", device="cpu", dtype="bf16", backend="torch").dtype == torch.bfloat16
     with pytest.raises(UnknownNameError, match="backend 'onnx'"):
         load_encoder("embedded", backend="onnx")
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cpu:x"])
+def test_an_unknown_device_is_refused_by_name(device: str) -> None:
+    with pytest.raises(UnknownNameError, match="unknown device"):
+        load_encoder("random:ViT-B-32", device=device)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
+def test_a_device_that_the_machine_lacks_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ParameterError, match=f"device={device}: torch finds 0 devices"):
+        load_encoder("random:ViT-B-32", device=device)
 
 
 def test_the_preprocessing_of_another_size_has_another_digest(encoder: Encoder) -> None:

@@ -45,7 +45,8 @@ def load_encoder(
         dtype: the older name of `precision`.
 
     Raises:
-        UnknownNameError: no such encoder, architecture, tag, precision or backend.
+        UnknownNameError: no such encoder, architecture, tag, device, precision or backend.
+        ParameterError: a device that this machine does not have.
         CheckpointError: weights that don't fit.
         HubError: a hub that can't be reached.
     """

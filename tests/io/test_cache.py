@@ -39,6 +39,22 @@ def test_a_damaged_entry_counts_as_absent_and_is_dropped(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+def test_entries_of_a_read_only_folder_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = DiskCache(tmp_path)
+    cache.put("aa", VECTORS)
+    (tmp_path / "bb.safetensors").write_bytes(b"\xff" * 100)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    stored = cache.get("aa")
+    assert stored is not None
+    assert torch.equal(stored["embeddings"], VECTORS["embeddings"])
+    assert cache.get("bb") is None
+
+
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_stores_nothing_and_raises_nothing(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path)

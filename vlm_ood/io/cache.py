@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,12 +38,14 @@ class DiskCache:
         path = self._path(digest)
         try:
             tensors = read_tensors(path)[0]
-            os.utime(path)
         except FileNotFoundError:
             return None
         except (StorageError, OSError):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             return None
+        with suppress(OSError):  # a folder that is read-only, or an entry that another process just deleted
+            os.utime(path)
         return tensors
 
     def put(self, digest: str, tensors: Mapping[str, Tensor]) -> bool:

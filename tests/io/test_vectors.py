@@ -73,3 +73,38 @@ def test_names_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path / "f.safetensors", {"features": torch.ones(2, 3)}, {"names": json.dumps(["one"])})
     with pytest.raises(VectorError, match="1 names for 2 rows"):
         load_features(tmp_path / "f.safetensors")
+
+
+@pytest.mark.parametrize("names", ["not json", "7", '{"a": 1}', "[1, 2]", '["one"]'])
+def test_names_that_are_not_one_string_per_row_are_refused(names: str, tmp_path: Path) -> None:
+    write_tensors(tmp_path / "x.safetensors", {"embeddings": torch.eye(2), "features": torch.eye(2)}, {"names": names})
+    with pytest.raises(VectorError, match="names"):
+        load_bank(tmp_path / "x.safetensors")
+    with pytest.raises(VectorError, match="names"):
+        load_features(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata"),
+    [
+        ({"labels": torch.arange(3)}, {}),
+        ({"labels": torch.tensor(1)}, {}),
+        ({"patches": torch.ones(3, 4, 2), "grid": torch.tensor([2, 2])}, {}),
+        ({"patches": torch.tensor(1.0)}, {}),
+        ({"patches": torch.ones(2, 4, 2), "grid": torch.tensor([4])}, {}),
+        ({"patches": torch.ones(2, 4, 2)}, {"grid": "two"}),
+        ({"windows 2": torch.ones(1, 1, 2), "grid": torch.tensor([2, 2])}, {}),
+        ({"stage 1": torch.ones(1, 4, 2), "stage 1 grid": torch.tensor([2, 2])}, {}),
+    ],
+)
+def test_tensors_that_do_not_go_with_the_features_are_refused(
+    tensors: dict[str, torch.Tensor], metadata: dict[str, str], tmp_path: Path
+) -> None:
+    write_tensors(tmp_path / "f.safetensors", {"features": torch.eye(2), **tensors}, metadata)
+    with pytest.raises(VectorError, match=r"f\.safetensors"):
+        load_features(tmp_path / "f.safetensors")
+
+
+def test_tensors_of_other_names_are_ignored(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "f.safetensors", {"features": torch.eye(2), "stage of life": torch.ones(3)})
+    assert len(load_features(tmp_path / "f.safetensors").features) == 2

@@ -38,14 +38,13 @@ def load_bank(path: PathLike) -> TextBank:
 
     Raises:
         FileNotFoundError, StorageError: no such file, or a damaged one.
-        VectorError: no tensor `embeddings`, or not as many names as rows.
+        VectorError: no tensor `embeddings` with two axes, or `names` that are not one string per row.
     """
     tensors, metadata = read_tensors(path)
-    if "embeddings" not in tensors:
-        raise VectorError(f"{path} holds {sorted(tensors)}, a bank needs the tensor 'embeddings' (c, d)")
-    embeddings = tensors["embeddings"]
-    names = json.loads(metadata["names"]) if "names" in metadata else [f"class {i}" for i in range(len(embeddings))]
-    return TextBank(tuple(names), embeddings, metadata.get("digest", ""))
+    embeddings = tensors.get("embeddings")
+    if embeddings is None or embeddings.ndim != 2:
+        raise VectorError(f"{path} holds {_shapes(tensors)}, a bank needs the tensor 'embeddings' (c, d)")
+    return TextBank(_names(path, metadata, "class", len(embeddings)), embeddings, metadata.get("digest", ""))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,29 +87,31 @@ def load_features(path: PathLike) -> StoredFeatures:
 
     Raises:
         FileNotFoundError, StorageError: no such file, or a damaged one.
-        VectorError: no tensor `features` with two axes, or not as many names as rows.
+        VectorError: no tensor `features` with two axes, or others that do not go with it: names, labels, patches.
     """
     tensors, metadata = read_tensors(path)
     vectors = tensors.get("features")
     if vectors is None or vectors.ndim != 2:
-        held = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        raise VectorError(f"{path} holds {held}, features need the tensor 'features' (n, d)")
-    patches = [tensors["patches"]] if "patches" in tensors else []
-    usable = [_usable_rows(each) for each in (vectors, *patches, *_numbered("windows", tensors).values())]
-    good = torch.stack([rows for rows in usable if len(rows) == len(vectors)]).all(dim=0)
+        raise VectorError(f"{path} holds {_shapes(tensors)}, features need the tensor 'features' (n, d)")
+    names = _names(path, metadata, "row", len(vectors))
+    labels = tensors.get("labels")
+    if labels is not None and labels.shape != vectors.shape[:1]:
+        raise VectorError(f"{path} has labels of shape {tuple(labels.shape)} for {len(vectors)} rows: give one per row")
+    try:
+        if "grid" in metadata:  # the first versions stored it there
+            tensors["grid"] = torch.tensor(json.loads(metadata["grid"]))
+        patches = [tensors["patches"]] if "patches" in tensors else []
+        usable = [_usable_rows(each) for each in (vectors, *patches, *_numbered("windows", tensors).values())]
+        good = torch.stack(usable).all(dim=0)
+        features = unpack_features(tensors, good)
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise VectorError(f"{path} holds tensors that do not go together: {error}") from error
+    rows = tuple(good.nonzero().flatten().tolist())
     errors = {
         row: VectorError("a vector is not finite or has length zero: encode the image again")
         for row in (~good).nonzero().flatten().tolist()
     }
-    if "grid" in metadata:  # the first versions stored it there
-        tensors["grid"] = torch.tensor(json.loads(metadata["grid"]))
-    features = unpack_features(tensors, good)
-    names = json.loads(metadata["names"]) if "names" in metadata else [f"row {row}" for row in range(len(vectors))]
-    if len(names) != len(vectors):
-        raise VectorError(f"{path} has {len(names)} names for {len(vectors)} rows: give one name per row")
-    labels = tensors.get("labels")
-    rows = tuple(good.nonzero().flatten().tolist())
-    return StoredFeatures(tuple(names), rows, features, None if labels is None else labels[good].to(torch.long), errors)
+    return StoredFeatures(names, rows, features, None if labels is None else labels[good].to(torch.long), errors)
 
 
 def pack_features(features: ImageFeatures) -> dict[str, Tensor]:
@@ -161,7 +162,30 @@ def _usable_rows(vectors: Shaped[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
     return usable
 
 
+def _names(path: PathLike, metadata: Mapping[str, str], kind: str, count: int) -> tuple[str, ...]:
+    """The names of a file's rows, by default "class 0" or "row 0", ...
+
+    Raises:
+        VectorError: not a JSON list with one string per row.
+    """
+    if "names" not in metadata:
+        return tuple(f"{kind} {row}" for row in range(count))
+    try:
+        names = json.loads(metadata["names"])
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise VectorError(f"{path}: the metadata 'names' is not a JSON list of strings: write json.dumps(names)")
+    if len(names) != count:
+        raise VectorError(f"{path} has {len(names)} names for {count} rows: give one name per row")
+    return tuple(names)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
 def _numbered(kind: str, tensors: Mapping[str, Tensor]) -> dict[int, Tensor]:
     """Collect {3: tensor} from {"stage 3": tensor}."""
-    words = {name: name.split(" ") for name in tensors}
-    return {int(given[1]): tensors[name] for name, given in words.items() if given[0] == kind and len(given) == 2}
+    numbers = {name: name.removeprefix(f"{kind} ") for name in tensors if name.startswith(f"{kind} ")}
+    return {int(number): tensors[name] for name, number in numbers.items() if number.isdecimal()}

@@ -173,6 +173,8 @@ def test_neighbours_of_the_classes_change_affinities_and_are_handed_out(
     assert set(mining.classes.names[2:]) == nearest
     expected = torch.quantile(mining.negatives.embeddings @ mining.classes.embeddings.T, 0.95, dim=1)
     assert torch.allclose(mining.affinity, expected, atol=1e-6)
+    short = mine_negatives(encoder, classes, lexicon=LEXICON, keep=1.0, synonyms=False, class_neighbours=2, cache=cache)
+    assert short.digest == mining.negatives.digest
     plain = mine(encoder, classes, MiningPlan(recipe_named("neglabel"), LEXICON, synonyms=False), cache=cache)
     assert plain.classes.names == classes.names
     with pytest.raises(ParameterError, match="class_neighbours=-1"):

@@ -120,6 +120,7 @@ def mine_negatives(
     seed: int = 0,
     draw: str = "by_word",
     overlap: str = "noun",
+    class_neighbours: int = 0,
     batch_size: int = 256,
     cache: DiskCache | None = None,
     progress: Progress | None = None,
@@ -145,6 +146,8 @@ def mine_negatives(
         draw: "by_word", so that a superclass stays when the lexicon changes, or "in_turn", as the authors' code draws.
         overlap: what a word counts as that is noun and adjective: "noun", or "adj" as in nearly all of the negatives
             that NegLabel's authors released (406 of 408 such words), which their order of files decided.
+        class_neighbours: how many of the candidates nearest to each class count as classes too, for the affinities of
+            all candidates. NegLabel's code (`pos_topk`) also scores with them: `mine` returns them.
         batch_size: prompts in a forward pass.
         cache: where vectors of candidates are kept; by default a folder of the user's cache.
         progress: called with the number of prompts done since the last call.
@@ -163,6 +166,7 @@ def mine_negatives(
         seed,
         draw,
         overlap,
+        class_neighbours,
     )
     return mine(encoder, bank, plan, batch_size=batch_size, cache=cache, progress=progress).negatives
 

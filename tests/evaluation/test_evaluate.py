@@ -107,6 +107,16 @@ def test_labels_beyond_the_classes_are_an_error() -> None:
         evaluate(METHODS, TASK, FeatureSet.of("ID", ID, labels=torch.tensor([0, 1, 1, 2])), [FeatureSet.of("far", OOD)])
 
 
+def test_labels_of_ood_images_are_not_read() -> None:
+    """As a list file may have them, whose labels count another set of classes."""
+    ood = FeatureSet.of("far", OOD, labels=torch.tensor([0, 37]))
+    evaluation = evaluate(METHODS, TASK, FeatureSet.of("ID", ID), [ood])
+
+    assert evaluation.ood_sets[0].labels.tolist() == [-1, -1]
+    rows = [row for row in csv.DictReader(io.StringIO(scores_csv(evaluation))) if row["set"] == "far"]
+    assert [row["label"] for row in rows] == ["", ""]
+
+
 def test_a_named_method_that_lacks_something_is_an_error() -> None:
     sets = FeatureSet.of("ID", ID), [FeatureSet.of("far", OOD)]
 

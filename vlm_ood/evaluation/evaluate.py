@@ -1,6 +1,7 @@
 """Sets of features through several methods, each set read once."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -44,7 +45,8 @@ def evaluate(
         methods: {name in the result: detector}, at least one.
         task: the ID classes and what the methods need besides.
         id_set: ID images; labels, where known, give the accuracy.
-        ood_sets: OOD images; at least one set, each with its own name.
+        ood_sets: OOD images; at least one set, each with its own name. Their labels, if any, are not read: an OOD image
+            is of none of the classes.
         bootstrap: resamplings for 95 % intervals; 0 for none.
         seed: of the resampling.
         skipped: methods left out and why, passed on to the result.
@@ -56,7 +58,7 @@ def evaluate(
     _check_names(methods, id_set, ood_sets)
     fitted = {name: detector.fit(task) for name, detector in methods.items()}
     scored_id = score_set(id_set, fitted, task)
-    scored_ood = tuple(score_set(each, fitted, task) for each in ood_sets)
+    scored_ood = tuple(_unlabelled(score_set(each, fitted, task)) for each in ood_sets)
     _check_images(scored_id, scored_ood)
     known = _known(scored_id, len(task.classes))
     return Evaluation(
@@ -103,6 +105,10 @@ def score_set(features: FeatureSet, fitted: Fitted, task: Task) -> ScoredSet:
         scores={name: np.concatenate(parts) for name, parts in scores.items()},
         errors=errors,
     )
+
+
+def _unlabelled(scored: ScoredSet) -> ScoredSet:
+    return replace(scored, labels=np.full(len(scored), UNLABELLED))
 
 
 def _nearest(images: ImageFeatures, task: Task) -> Labels:

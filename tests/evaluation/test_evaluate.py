@@ -35,6 +35,7 @@ def test_the_figures_are_those_of_the_scores_by_hand() -> None:
     assert (far.method, far.ood) == ("max_cosine", "far")
     assert far.auroc == pytest.approx(7 / 8)
     assert far.fpr_at_95_id == 0.5
+    assert far.fpr_at_95_nearest == 0.5  # of the recalls 0.75 and 1 the latter is nearer to 0.95
     assert far.fpr_at_95_ood == 0.25
     assert far.aupr_in == pytest.approx((3 + 4 / 5) / 4)
     assert far.aupr_out == pytest.approx((1 + 2 / 3) / 2)
@@ -141,6 +142,7 @@ def test_csv_has_a_line_a_comparison_and_a_line_a_mean() -> None:
     assert float(lines[0]["auroc"]) == 7 / 8
     assert lines[0]["ood_images"] == "2"
     assert float(lines[0]["oscr"]) == pytest.approx(2 / 3)
+    assert lines[0]["fpr_at_95_nearest"] == "0.5"
 
 
 def test_the_scores_of_every_image_survive_hostile_names() -> None:

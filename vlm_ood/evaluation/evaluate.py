@@ -21,6 +21,7 @@ MEASURES: Final = MappingProxyType(
     {
         "auroc": metrics.auroc,
         "fpr_at_95_id": metrics.fpr_at_tpr,
+        "fpr_at_95_nearest": metrics.fpr_at_nearest_tpr,
         "fpr_at_95_ood": metrics.fpr_at_ood_recall,
         "aupr_in": metrics.aupr_in,
         "aupr_out": metrics.aupr_out,

@@ -98,6 +98,8 @@ class Comparison:
         auroc: the chance that an OOD image scores above an ID image, ties counting half.
         fpr_at_95_id: the share of OOD accepted by the tightest threshold that accepts at least 95 % of ID, as in the
             CLIP papers; lower is better.
+        fpr_at_95_nearest: the share of OOD accepted by the threshold that accepts a share of ID nearest to 95 %, above
+            or below, as the code of MCM, GL-MCM, NegLabel, CSP and LoCoOp prints it.
         fpr_at_95_ood: the share of ID rejected by a threshold that catches at least 95 % of OOD, as in OpenOOD.
         aupr_in: area under precision and recall with ID as positive; depends on the sizes of the sets.
         aupr_out: the same with OOD as positive.
@@ -111,6 +113,7 @@ class Comparison:
     ood: str
     auroc: float
     fpr_at_95_id: float
+    fpr_at_95_nearest: float
     fpr_at_95_ood: float
     aupr_in: float
     aupr_out: float
@@ -119,7 +122,15 @@ class Comparison:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
-FIGURES = ("auroc", "fpr_at_95_id", "fpr_at_95_ood", "aupr_in", "aupr_out", "detection_accuracy")
+FIGURES = (
+    "auroc",
+    "fpr_at_95_id",
+    "fpr_at_95_nearest",
+    "fpr_at_95_ood",
+    "aupr_in",
+    "aupr_out",
+    "detection_accuracy",
+)
 
 
 @dataclass(frozen=True, eq=False)

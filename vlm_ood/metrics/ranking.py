@@ -1,5 +1,6 @@
 """Figures of how well scores separate ID from OOD images, over every threshold or at one."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -98,11 +99,13 @@ def fpr_at_nearest_tpr(id_scores: Sample, ood_scores: Sample, tpr: float = 0.95)
     id_, ood = _both(id_scores, ood_scores)
     count_for(tpr, len(id_), "tpr")
     id_accepted, ood_accepted = _accepted(id_, ood)
-    candidates = id_accepted[: int(np.searchsorted(id_accepted, len(id_))) + 1]  # up to the first that accepts all ID
     wanted = Fraction(str(float(tpr))) * len(id_)
-    kept = min(np.unique(candidates).tolist(), key=lambda count: (abs(count - wanted), -count))
-    last = int(np.searchsorted(candidates, kept, "right")) - 1
-    return float(ood_accepted[last] / len(ood))
+    enough = int(np.searchsorted(id_accepted, math.ceil(wanted)))  # the first threshold with at least that recall
+    if enough and wanted - int(id_accepted[enough - 1]) < int(id_accepted[enough]) - wanted:
+        return float(ood_accepted[enough - 1] / len(ood))
+    if id_accepted[enough] < len(id_):  # the last threshold with the same recall
+        enough = int(np.searchsorted(id_accepted, id_accepted[enough], "right")) - 1
+    return float(ood_accepted[enough] / len(ood))
 
 
 def fpr_at_ood_recall(id_scores: Sample, ood_scores: Sample, recall: float = 0.95) -> float:

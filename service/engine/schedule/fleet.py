@@ -13,7 +13,7 @@ from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
 from service.engine.schedule.supervisor import Supervisor
 from service.engine.settings import EngineSettings, cores
-from service.engine.worker.base import Worker, WorkerGone, WorkerPlan
+from service.engine.worker.base import Worker, WorkerGoneError, WorkerPlan
 from service.engine.worker.inline import InlineWorker
 from service.engine.worker.process import ProcessWorker
 from service.engine.worker.protocol import Loaded
@@ -82,7 +82,7 @@ class Fleet:
     async def unload(self, name: str) -> None:
         """Unload an encoder on every worker; one that died meanwhile has lost it already."""
         for supervisor in self._supervisors:
-            with suppress(WorkerGone):
+            with suppress(WorkerGoneError):
                 await supervisor.unload(name)
 
     def _ready(self) -> list[Supervisor]:

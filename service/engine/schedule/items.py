@@ -94,7 +94,7 @@ AnyItem = ImageItem | TextItem
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class ItemBatch:
     """Items of one key.
 
     Args:

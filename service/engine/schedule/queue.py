@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import chain, zip_longest
 
 from service.engine.errors import DeadlineExceeded
-from service.engine.schedule.items import AnyItem, Batch, Reason
+from service.engine.schedule.items import AnyItem, ItemBatch, Reason
 from vlm_ood.errors import VlmOodError
 
 FreeIn = Callable[[], float]
@@ -46,7 +46,7 @@ class FairQueue:
             self._lanes.move_to_end(item.lane, last=False)
         self._arrived.set()
 
-    async def take(self, free_in_s: FreeIn = lambda: 0.0) -> Batch:
+    async def take(self, free_in_s: FreeIn = lambda: 0.0) -> ItemBatch:
         """The next batch; waits for one.
 
         A worker that has a batch may ask for the next one ahead. It gets a full one at once; one that isn't full grows
@@ -122,13 +122,13 @@ class FairQueue:
         oldest = min(item.enqueued for item in chosen)
         return max(oldest + self._max_wait_s - time.monotonic(), free_in_s - LEAD_S)
 
-    def _remove(self, chosen: list[AnyItem]) -> Batch:
+    def _remove(self, chosen: list[AnyItem]) -> ItemBatch:
         taken = set(chosen)
         for lane in {item.lane: None for item in chosen}:
             rest = deque(item for item in self._lanes.pop(lane) if item not in taken)
             if rest:
                 self._lanes[lane] = rest  # behind those that were not served
-        return Batch(chosen[0].key, tuple(chosen), self._reason(chosen))
+        return ItemBatch(chosen[0].key, tuple(chosen), self._reason(chosen))
 
     def _reason(self, chosen: list[AnyItem]) -> Reason:
         if _is_full(chosen):

@@ -14,11 +14,11 @@ from service.engine.errors import WorkerLost
 from service.engine.metrics import EngineMetrics
 from service.engine.schedule.delivery import deliver
 from service.engine.schedule.head_book import HeadBook
-from service.engine.schedule.items import AnyItem, Batch, ImageItem, TextItem
+from service.engine.schedule.items import AnyItem, ImageItem, ItemBatch, TextItem
 from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
 from service.engine.settings import EngineSettings
-from service.engine.worker.base import Worker, WorkerGone
+from service.engine.worker.base import Worker, WorkerGoneError
 from service.engine.worker.protocol import Loaded
 from vlm_ood.encoders.outputs import POOLED
 from vlm_ood.errors import VlmOodError
@@ -61,7 +61,7 @@ class Supervisor:
         self._loaded: dict[str, Loaded] = {}
         self._loads: SingleFlight[str, Loaded] = SingleFlight(abandon=False)
         self._heads = HeadBook(settings.head_bytes)
-        self._outstanding: deque[Batch] = deque()
+        self._outstanding: deque[ItemBatch] = deque()
         self._since = 0.0
         self._failures = 0
         self.ready = asyncio.Event()
@@ -91,7 +91,7 @@ class Supervisor:
         """Load the encoder on this worker, unless it is loaded.
 
         Raises:
-            WorkerGone: there is no worker, or it died over it.
+            WorkerGoneError: there is no worker, or it died over it.
             VlmOodError: the encoder can't be loaded.
         """
         if name in self._loaded:
@@ -133,7 +133,7 @@ class Supervisor:
             await asyncio.wait({feeding})
         if not feeding.cancelled() and (error := feeding.exception()) is not None:
             raise error
-        raise WorkerGone(worker.lost.result())
+        raise WorkerGoneError(worker.lost.result())
 
     async def _feed(self, worker: Worker) -> None:
         places = asyncio.Semaphore(AT_ONCE)
@@ -146,13 +146,13 @@ class Supervisor:
                 self._outstanding.append(batch)
                 group.create_task(self._execute(worker, batch, places))
 
-    async def _execute(self, worker: Worker, batch: Batch, places: asyncio.Semaphore) -> None:
+    async def _execute(self, worker: Worker, batch: ItemBatch, places: asyncio.Semaphore) -> None:
         self._metrics.dispatches.labels(batch.key.encoder, batch.reason).inc()
         try:
             await self.ensure(batch.key.encoder)
             async with asyncio.timeout(self._settings.batch_timeout_s):
                 seconds = await self._encode(worker, batch)
-        except WorkerGone:
+        except WorkerGoneError:
             return  # the batch stays outstanding and is reclaimed; the place stays taken
         except TimeoutError:
             log.error("a batch took longer than %.0f s: the worker hangs", self._settings.batch_timeout_s)
@@ -174,7 +174,7 @@ class Supervisor:
         predicted_s = self._latency.predict_s(self._outstanding[0].key, self._outstanding[0].cost)
         return max(AT_LEAST_S, self._since + predicted_s - time.monotonic())
 
-    def _learn(self, batch: Batch, seconds: float) -> None:
+    def _learn(self, batch: ItemBatch, seconds: float) -> None:
         self._failures = 0
         name = batch.key.encoder
         self._latency.model(name, batch.key.outputs).observe(batch.cost, seconds)
@@ -183,7 +183,7 @@ class Supervisor:
         self._metrics.batch_size.labels(name).observe(batch.count)
         self._metrics.encode_s.labels(name).observe(seconds)
 
-    async def _encode(self, worker: Worker, batch: Batch) -> float:
+    async def _encode(self, worker: Worker, batch: ItemBatch) -> float:
         """Run the batch and set its results; returns the seconds that the device took."""
         first = batch.items[0]
         if isinstance(first, TextItem):
@@ -220,7 +220,7 @@ class Supervisor:
 
     async def _load(self, name: str) -> Loaded:
         if self._worker is None:
-            raise WorkerGone("there is no worker now")
+            raise WorkerGoneError("there is no worker now")
         async with asyncio.timeout(self._settings.load_timeout_s):
             loaded = await self._worker.load(name)
         for timing in loaded.timings:

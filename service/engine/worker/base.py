@@ -14,7 +14,7 @@ from vlm_ood.encoders.device import Precision
 from vlm_ood.encoders.outputs import Outputs
 
 
-class WorkerGone(Exception):  # noqa: N818 (an event between the engine's parts, never shown)
+class WorkerGoneError(Exception):
     """The worker died before it answered."""
 
 
@@ -40,7 +40,7 @@ class WorkerPlan:
 class Worker(Protocol):
     """One device, whose jobs run in order.
 
-    A call raises WorkerGone when the worker dies, and VlmOodError when its job fails.
+    A call raises WorkerGoneError when the worker dies, and VlmOodError when its job fails.
     """
 
     @property

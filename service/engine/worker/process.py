@@ -13,7 +13,7 @@ from typing import TypeVar
 from jaxtyping import UInt8
 from torch import Tensor
 
-from service.engine.worker.base import WorkerGone, WorkerPlan
+from service.engine.worker.base import WorkerGoneError, WorkerPlan
 from service.engine.worker.main import main
 from service.engine.worker.protocol import (
     Answer,
@@ -105,7 +105,7 @@ class ProcessWorker:
         if self._process.pid is None:
             self._theirs.close()
         elif not self._lost.done():
-            with suppress(WorkerGone):
+            with suppress(WorkerGoneError):
                 await self._send(None)
         await asyncio.to_thread(self._end)
 
@@ -121,7 +121,7 @@ class ProcessWorker:
 
     async def _call(self, kind: type[T], message: Message, before: Callable[[], None] | None = None) -> T:
         if self._lost.done():
-            raise WorkerGone(self._lost.result())
+            raise WorkerGoneError(self._lost.result())
         job = Job(next(self._numbers), message)
         future = self._waiting[job.number] = self._loop.create_future()
         try:
@@ -144,7 +144,7 @@ class ProcessWorker:
         try:
             await self._loop.run_in_executor(self._sender, write)
         except OSError as error:
-            raise WorkerGone(str(error)) from error
+            raise WorkerGoneError(str(error)) from error
 
     def _read(self) -> None:
         """Receive replies until the pipe ends; runs in a thread of its own."""
@@ -165,7 +165,7 @@ class ProcessWorker:
             self._lost.set_result(f"the worker process ended with exit code {self._process.exitcode}")
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(WorkerGone(self._lost.result()))
+                future.set_exception(WorkerGoneError(self._lost.result()))
 
     def _end(self) -> None:
         """Wait for the process, kill it after `STOP_S`, and free its resources."""

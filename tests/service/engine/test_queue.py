@@ -4,7 +4,7 @@ import time
 import pytest
 
 from service.engine import DeadlineExceeded
-from service.engine.schedule.items import AnyItem, Batch, BatchKey
+from service.engine.schedule.items import AnyItem, BatchKey, ItemBatch
 from service.engine.schedule.queue import LEAD_S, FairQueue
 from tests.service.engine.stand_ins import item
 from vlm_ood.encoders.outputs import PATCHES, POOLED
@@ -126,7 +126,7 @@ async def test_who_can_begin_first_is_served_first() -> None:
     later = asyncio.create_task(queue.take(lambda: 60.0))
     sooner = asyncio.create_task(queue.take(lambda: 30.0))
     free = asyncio.create_task(queue.take())
-    done: set[asyncio.Task[Batch]] = set()
+    done: set[asyncio.Task[ItemBatch]] = set()
     await asyncio.sleep(0)
     for next_one in (free, sooner, later):
         fill(queue, *(item("a", KEY) for _ in range(KEY.max_cost)))

@@ -105,8 +105,12 @@ class ProcessWorker:
         if self._process.pid is None:
             self._theirs.close()
         elif not self._lost.done():
-            with suppress(WorkerGoneError):
-                await self._send(None)
+            try:
+                await asyncio.wait_for(self._send(None), STOP_S)
+            except TimeoutError:  # it reads nothing, and a long message before this one fills the pipe
+                self.kill()
+            except WorkerGoneError:
+                pass
         await asyncio.to_thread(self._end)
 
     def _slot(self, number: int, nbytes: int) -> SharedPixels:

@@ -6,16 +6,20 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from multiprocessing.shared_memory import SharedMemory
 
+import numpy as np
 import pytest
 import pytest_asyncio
 import torch
 
 from service.engine import EncodedImage, EngineSettings, LocalEngine, NotReady, WorkerLost
+from service.engine.worker import process
+from service.engine.worker.base import WorkerPlan
 from service.engine.worker.process import SLOTS, ProcessWorker
+from service.engine.worker.protocol import HeadWork
 from service.engine.worker.shared_pixels import SharedPixels
 from tests.fakes import FakeEncoder
 from tests.service.engine.stand_ins import DEADLY, PARALYSING, PATIENCE_S, EchoHead, Rows, load_mortal, picture, shades
-from vlm_ood.encoders.outputs import Outputs
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.errors import TaskError
 from vlm_ood.images import load_image
 
@@ -138,6 +142,25 @@ async def test_a_worker_that_hangs_is_killed(engine: LocalEngine, dies: Lives) -
     dies(1)
     (answer,) = await engine.encode_images("fake", [picture(PARALYSING)])
     assert isinstance(answer, EncodedImage)
+
+
+async def test_a_worker_that_hangs_with_a_full_pipe_is_stopped(dies: Lives, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "STOP_S", 0.5)
+    worker = ProcessWorker(WorkerPlan(load_mortal, "cpu", "auto", 1, None))
+    await worker.start()
+    info = (await worker.load("fake")).info
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    large = EchoHead(chokes_on=np.zeros(2**20, np.float32))
+    blank = torch.zeros(3, *info.input_size(POOLED), dtype=torch.uint8)
+    sent = asyncio.create_task(worker.encode_images("fake", [blank], large.outputs, HeadWork(install=(large,))))
+    await asyncio.sleep(0.5)
+    sent.cancel()
+    try:
+        await asyncio.wait_for(worker.stop(), PATIENCE_S)
+    finally:
+        worker.kill()
+    assert worker.lost.done()
 
 
 async def test_a_picture_that_is_larger_than_the_shared_memory_gets_more_of_it(

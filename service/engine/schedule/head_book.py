@@ -13,7 +13,7 @@ class HeadBook:
     It is changed when a batch is sent, and the worker does the same in the same order, so that both always agree.
 
     Args:
-        max_bytes: of all heads together. A batch with more than that would be over it: the queue forms none.
+        max_bytes: of all heads together. The queue forms no batch whose heads are more than that.
     """
 
     def __init__(self, max_bytes: int) -> None:

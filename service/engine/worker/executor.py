@@ -57,9 +57,9 @@ class Executor:
         self, name: str, pixels: UInt8[Tensor, "n 3 h w"], outputs: Outputs, heads: HeadWork = NO_HEADS
     ) -> EncodedImages:
         """Run one forward pass over preprocessed images, and heads on its features."""
-        start = time.perf_counter()
         encoder = self._encoders[name]
         self._heads.update(heads, encoder.device)
+        start = time.perf_counter()  # an installation is rare: later batches are not predicted to take as long
         features = _forward(encoder, pixels, outputs)
         pooled = _to_array(features.pooled)
         answers = self._heads.run(heads.run, features)

@@ -22,9 +22,9 @@ def detector_head(fitted: FittedDetector[Any]) -> Head:
     Another device learns the same state from the same task, so the task is what is sent.
     """
     detector = fitted.detector
-    task = packed(fitted.task)
+    nbytes = bytes_of((fitted.task, fitted.state))
     parameters = registry.parameters(detector)
-    return DetectorHead(fitted.digest, detector.outputs, bytes_of(task), detector.name, parameters, task)
+    return DetectorHead(fitted.digest, detector.outputs, nbytes, detector.name, parameters, packed(fitted.task))
 
 
 @dataclass(frozen=True, eq=False)

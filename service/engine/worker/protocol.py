@@ -42,8 +42,8 @@ class HeadRows:
 class HeadWork:
     """What a worker does with heads for one batch, in this order.
 
-    It travels with the batch: a worker runs its jobs one after another, so that what is installed or dropped here is
-    so for every later batch, and no answer needs to be waited for.
+    It is part of the message of the batch. A worker runs its jobs one after another, so a head that is installed or
+    dropped here is installed or dropped for every later batch, and the engine need not wait for an answer.
 
     Args:
         drop: digests of heads that make room.
@@ -138,7 +138,7 @@ class EncodedImages:
         pooled: (n, d).
         answers: of each of `HeadWork.run`, or the error with which it ended.
         not_installed: digests of heads that the worker could not install; their answers say why.
-        seconds: how long the pass and the heads took.
+        seconds: how long the pass and the heads took, without their installation.
     """
 
     pooled: Vectors

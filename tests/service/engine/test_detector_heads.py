@@ -1,15 +1,18 @@
 """A detector as a head: packed here, fitted again where the network runs."""
 
 import pickle
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 import vlm_ood as vo
 from service.engine.worker.heads import detector_head, packed, unpacked
 from tests.detectors.world import World, make_world
 from vlm_ood.detectors import Evidence, detector_names
+from vlm_ood.detectors.base import CosineDetector
 from vlm_ood.types import ImageFeatures, Support, Task
 
 CPU = torch.device("cpu")
@@ -55,6 +58,26 @@ def test_every_part_of_a_task_comes_out_as_it_went_in(world: World) -> None:
     again = unpacked(pickle.loads(pickle.dumps(packed(task))), CPU)  # noqa: S301 (our own)
     assert again.digest == task.digest
     assert again.support.features.stage_grids == grids
+
+
+@dataclass(frozen=True)
+class Repeating(CosineDetector):
+    """A method whose state is four times as large as the class embeddings."""
+
+    name = "repeating"
+
+    def learn(self, task: Task) -> Float[Tensor, "c d"]:
+        return task.classes.embeddings.repeat(4, 1)
+
+    def from_cosine(self, cosine: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:
+        return -cosine.amax(dim=1)
+
+
+def test_what_a_method_learns_counts_as_well(world: World) -> None:
+    task = Task(world.task.classes)
+    plain, repeating = vo.create_detector("gl_mcm").fit(task), Repeating().fit(task)
+    more = detector_head(repeating).nbytes - detector_head(plain).nbytes
+    assert more == pytest.approx(4 * task.classes.embeddings.nbytes, abs=16)
 
 
 def test_no_tensor_is_pickled_and_the_size_is_that_of_the_vectors(world: World) -> None:

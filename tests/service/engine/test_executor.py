@@ -1,4 +1,6 @@
-from dataclasses import fields
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from tests.fakes import GRID, SIDE
 from tests.service.engine.stand_ins import EchoHead, Gate, GatedEncoder, Rows
 from vlm_ood.encoders.outputs import PATCHES, POOLED
 from vlm_ood.errors import EncoderError
+from vlm_ood.types import ImageFeatures
 
 
 def executor(gate: Gate, device: str = "cpu") -> Executor:
@@ -47,6 +50,20 @@ def test_pooled_features_are_the_encoders_and_patches_go_to_heads_alone(gate: Ga
     assert expected.patches is not None
     assert torch.equal(torch.from_numpy(answer.values), expected.patches[[2, 0]])
     assert {each.name for each in fields(encoded)} == {"pooled", "answers", "not_installed", "seconds"}
+
+
+def test_the_time_of_a_batch_is_without_the_installation_of_its_heads(gate: Gate) -> None:
+    @dataclass(frozen=True, eq=False)
+    class SlowHead(EchoHead):
+        def on(self, device: torch.device) -> Callable[[ImageFeatures], Rows]:
+            time.sleep(0.5)
+            return super().on(device)
+
+    worker = executor(gate)
+    worker.load("fake", None)
+    heads = HeadWork(install=(SlowHead(),), run=(HeadRows("echo", (0,)),))
+    encoded = worker.encode_images("fake", torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), PATCHES, heads)
+    assert 0 < encoded.seconds < 0.5
 
 
 def test_an_error_of_a_head_on_a_lost_device_is_the_error_of_the_batch(

@@ -1,8 +1,8 @@
 """A cache of image features and heads' answers, by the content of the image file."""
 
 from service.caching.lru import ByteLru
-from service.engine.records import EncodedImage, EncoderInfo, Head, HeadAnswer
-from vlm_ood.encoders.outputs import POOLED, Outputs
+from service.engine.records import EncodedImage, EncoderInfo, Head, HeadAnswer, outputs_of
+from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.types import ImageFeatures
 
 RECORD_BYTES = 2048  # of Python objects around the vectors
@@ -22,7 +22,7 @@ class ImageCache:
 
     def get(self, info: EncoderInfo, sha256: str, head: Head | None) -> EncodedImage | None:
         """The encoded image; None when its features or its answer are not here."""
-        outputs = POOLED if head is None else head.outputs
+        outputs = outputs_of(head)
         features = self._entries.get((info.digest, sha256, outputs, ""))
         answer = None if head is None else self._entries.get((info.digest, sha256, outputs, head.digest))
         if not isinstance(features, ImageFeatures) or isinstance(answer, ImageFeatures):
@@ -31,7 +31,7 @@ class ImageCache:
 
     def put(self, info: EncoderInfo, sha256: str, head: Head | None, image: EncodedImage) -> None:
         """Keep the features and the answer."""
-        outputs = POOLED if head is None else head.outputs
+        outputs = outputs_of(head)
         features, answer = image.features, image.answer
         self._entries.put((info.digest, sha256, outputs, ""), features, features.pooled.nbytes + RECORD_BYTES)
         if head is not None and answer is not None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from service.engine.errors import EngineError
 from service.engine.image_cache import ImageCache
 from service.engine.metrics import EngineMetrics, reason_of
-from service.engine.records import EncodedImage, EncoderInfo, Head, Timings
+from service.engine.records import EncodedImage, EncoderInfo, Head, Timings, outputs_of
 from service.engine.schedule.admission import Admission, Place
 from service.engine.schedule.items import BatchKey, ImageItem, image_cost, image_key
 from service.engine.schedule.queue import FairQueue
 from service.engine.settings import EngineSettings
 from service.engine.worker.decode import DecodePool
-from vlm_ood.encoders.outputs import POOLED, Outputs
+from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import InputError, VlmOodError
 
 Answer = EncodedImage | VlmOodError
@@ -26,16 +26,12 @@ class _Request:
 
     info: EncoderInfo
     head: Head | None
+    outputs: Outputs
     key: BatchKey
     cost: int
     deadline: float
     timings: Timings
     decoding: asyncio.Semaphore
-
-    @property
-    def outputs(self) -> Outputs:
-        """What the forward pass gives."""
-        return POOLED if self.head is None else self.head.outputs
 
 
 class ImageSide:
@@ -67,9 +63,11 @@ class ImageSide:
         Raises:
             CapabilityError, InputError, EngineError: for the whole request.
         """
-        outputs = POOLED if head is None else head.outputs
+        outputs = outputs_of(head)
         key, cost = image_key(info, outputs, self._settings.max_batch), image_cost(info, outputs)
-        request = _Request(info, head, key, cost, deadline, timings, asyncio.Semaphore(2 * self._decoder.threads))
+        request = _Request(
+            info, head, outputs, key, cost, deadline, timings, asyncio.Semaphore(2 * self._decoder.threads)
+        )
         try:
             self._check(info, head)
             answers = await self._all(request, contents)

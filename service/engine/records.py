@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from vlm_ood.encoders.outputs import Outputs
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.types import ImageFeatures
 
@@ -89,6 +89,11 @@ class Head(Protocol):
         Raises:
             VlmOodError: the state can't be used.
         """
+
+
+def outputs_of(head: Head | None) -> Outputs:
+    """What the forward pass gives: what the head reads, or pooled features without a head."""
+    return POOLED if head is None else head.outputs
 
 
 @dataclass(frozen=True, eq=False)

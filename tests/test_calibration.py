@@ -32,7 +32,7 @@ def test_thresholds_of_twenty_scores_by_hand() -> None:
 
 def test_the_rule_with_the_guarantee_is_the_default_where_there_are_enough_images() -> None:
     assert calibrate(np.arange(19)).rule == "conformal"
-    with pytest.warns(CalibrationWarning, match=r"18 ID images are too few .* 0.95 of new ones .* needs 19 images"):
+    with pytest.warns(CalibrationWarning, match=r"18 ID images are too few .* 95 % of new ones .* needs 19 images"):
         assert calibrate(np.arange(18)).rule == "empirical"
     assert calibrate(np.arange(9), keep=0.9).rule == "conformal"
 
@@ -40,7 +40,7 @@ def test_the_rule_with_the_guarantee_is_the_default_where_there_are_enough_image
 def test_too_few_images_say_what_they_will_keep() -> None:
     """Of fresh images five keep 5/6 on average, whatever is asked for above that."""
     five = Calibration.of([1, 2, 3, 4, 5])
-    assert "on average 0.83 will be" in five.note
+    assert "on average 83.3 % will be" in five.note
     assert Calibration.of(np.arange(19)).note == ""
     kept = [1 - Calibration.of(row[:-1]).is_ood(row[-1:])[0] for row in _normal(4000, 6)]
     assert np.mean(kept) == pytest.approx(5 / 6, abs=0.02)

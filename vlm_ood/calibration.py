@@ -103,8 +103,8 @@ class Calibration:
         if self.n >= needed:
             return ""
         return (
-            f"{self.n} ID images are too few to guarantee that {self.keep:.4g} of new ones are kept: on average "
-            f"{self.rank / (self.n + 1):.2g} will be; the guarantee needs {needed} images or more"
+            f"{self.n} ID images are too few to guarantee that {100 * self.keep:.4g} % of new ones are kept: on "
+            f"average {100 * self.rank / (self.n + 1):.3g} % will be; the guarantee needs {needed} images or more"
         )
 
     def is_ood(self, scores: Sample) -> Bool[np.ndarray, " m"]:

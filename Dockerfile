@@ -21,7 +21,7 @@ COPY prompts prompts
 COPY lexicons lexicons
 COPY vlm_ood vlm_ood
 COPY service service
-RUN pip install .
+RUN pip install ".[postgresql]"
 
 FROM python:3.12.11-slim-bookworm
 RUN useradd --system --uid 10001 --user-group --home-dir /data --no-create-home vlm-ood \

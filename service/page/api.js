@@ -46,7 +46,7 @@ async function problemOf(response) {
   return new Problem(response.status, { title: `The server answered ${response.status}`, ...body });
 }
 
-function pause(ms, signal) {
+export function pause(ms, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms);
     signal?.addEventListener("abort", () => {

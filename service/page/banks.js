@@ -1,12 +1,13 @@
 // The banks of this tenant: a list with previews, uploads, and deletion.
 
-import { call, Problem } from "/page/api.js";
+import { call, pause, Problem } from "/page/api.js";
 import { form } from "/page/batches.js";
 import { Labelled } from "/page/labelled.js";
 import { counted } from "/page/results.js";
 
 const PAGE = 100;
 const NAMES_SHOWN = 20;
+const LOOK_AGAIN_MS = 5000;
 const KINDS = { text: "names", support: "labelled images" };
 
 const byId = (id) => document.getElementById(id);
@@ -18,6 +19,8 @@ export class Banks {
   #work;
   #onChange;
   #labelled;
+  #listed = [];
+  #looking = new AbortController(); // of the list that is asked for without a click
 
   constructor(work, onChange) {
     this.#work = work;
@@ -28,24 +31,45 @@ export class Banks {
       event.target.value = "";
       if (file) this.#upload(file);
     });
+    byId("banks").addEventListener("toggle", () => this.#watch());
   }
 
   /** Reads the list; a key that may only score has no banks. */
   async load(options) {
-    const banks = [];
+    this.#looking.abort();
+    let banks = [];
     try {
-      for (let after = ""; after !== null; ) {
-        const page = await call(`/v1/banks?limit=${PAGE}${after && `&after=${after}`}`, options);
-        banks.push(...page.banks);
-        after = page.next;
-      }
+      banks = await list(options);
       byId("banks").hidden = false;
     } catch (problem) {
       if (!(problem instanceof Problem) || problem.status !== 403) throw problem;
     }
+    await this.#draw(banks);
+    this.#watch();
+  }
+
+  async #draw(banks) {
+    const focused = byId("bank-list").contains(document.activeElement);
+    this.#listed = banks;
     byId("bank-list").replaceChildren(...banks.map((bank) => this.#row(bank)));
+    if (focused) byId("bank-list").focus();
     byId("no-banks").hidden = banks.length > 0;
     await this.#onChange(banks.map((bank) => ({ ...bank, title: `${bank.label || bank.id} (${held(bank)})` })));
+  }
+
+  /** While this part is open and a bank is not made yet, reads the list again from time to time. */
+  async #watch() {
+    this.#looking.abort();
+    const { signal } = (this.#looking = new AbortController());
+    try {
+      while (byId("banks").open && this.#listed.some(({ rows }) => rows === null)) {
+        await pause(LOOK_AGAIN_MS, signal);
+        const banks = await list({ signal });
+        if (JSON.stringify(banks) !== JSON.stringify(this.#listed)) await this.#draw(banks);
+      }
+    } catch {
+      // Nobody asked for this: what is wrong is told at the next click.
+    }
   }
 
   #upload(file) {
@@ -104,6 +128,17 @@ export class Banks {
       byId("bank-list").focus();
     });
   }
+}
+
+/** All banks, page by page. */
+async function list(options) {
+  const banks = [];
+  for (let after = ""; after !== null; ) {
+    const page = await call(`/v1/banks?limit=${PAGE}${after && `&after=${after}`}`, options);
+    banks.push(...page.banks);
+    after = page.next;
+  }
+  return banks;
 }
 
 const unused = (failed) =>

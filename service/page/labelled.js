@@ -1,10 +1,16 @@
 // Labelled images, collected one class at a time and sent together.
 
+import { Problem } from "/page/api.js";
 import { isImage } from "/page/pictures.js";
 import { counted } from "/page/results.js";
 import { ask } from "/page/work.js";
 
+const MAX_IMAGES = 512; // that a server takes in one request by default
+const MAX_MIB = 64;
+
 const byId = (id) => document.getElementById(id);
+
+const sizeOf = (files) => files.reduce((bytes, { size }) => bytes + size, 0) / 2 ** 20;
 
 /** Files by class name. */
 export class Labelled {
@@ -31,6 +37,12 @@ export class Labelled {
   #add(name, files) {
     if (!name) ask("Name the class of these images first.");
     if (!files.length) ask("There are no images among these files.");
+    const all = [...this.#classes.values(), files].flat();
+    if (all.length > MAX_IMAGES || sizeOf(all) > MAX_MIB) {
+      const title = "Too many images for one upload";
+      const detail = `With these there would be ${counted(all.length, "image")} of ${sizeOf(all).toFixed(0)} MiB; the limit is ${MAX_IMAGES} images and ${MAX_MIB} MiB: add fewer or smaller ones.`;
+      throw new Problem(0, { title, detail });
+    }
     this.#classes.set(name, [...(this.#classes.get(name) ?? []), ...files]);
     byId("labelled-class").value = "";
     byId("labelled-class").focus();

@@ -55,7 +55,7 @@ const origin = (known, { method, encoder }) =>
   `${method} on ${encoder}, highest score first. ` +
   (known
     ? `The threshold keeps ${percent(known.keep)} of ${counted(known.images, "calibration image")}.`
-    : "No calibration: the threshold is yours to set.");
+    : "No calibration: set the threshold yourself.");
 
 const calibrationOf = (asked) => (calibrated?.content === JSON.stringify(asked) ? calibrated : null);
 
@@ -84,7 +84,7 @@ function tellCalibration() {
   const current = calibrationOf(detector());
   byId("calibrated").textContent = current
     ? `Threshold ${number(current.threshold)} from ${counted(current.images, "image")} by the ${RULES[current.rule]}.`
-    : "The choices have changed, so the calibration doesn’t carry over: calibrate again.";
+    : "The choices have changed, so the calibration no longer applies: calibrate again.";
   byId("calibration-note").hidden = !current?.note;
   byId("calibration-note").textContent = current?.note ? `${current.note}.` : "";
 }

@@ -256,6 +256,46 @@ def test_every_page_of_the_list_is_read(page: Page) -> None:
     expect(page.locator("#bank-list .facts").last).to_have_text("names, not made yet, fake")
 
 
+def test_a_bank_that_is_being_made_is_looked_at_again_while_the_section_is_open(page: Page) -> None:
+    rows: list[int | None] = [None]
+    asked: list[str] = []
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.url)
+        entry = {"id": "bnk_1", "kind": "text", "encoder": "fake", "rows": rows[0], "label": "mined"}
+        route.fulfill(json={"banks": [entry], "next": None})
+
+    page.route("**/v1/banks?*", answer)
+    page.clock.install()
+    page.reload()
+    expect(page.locator("#bank-list .facts")).to_have_text("names, not made yet, fake")
+    page.clock.run_for(60_000)
+    assert len(asked) == 1, "the section is closed"
+    open_banks(page)
+    page.get_by_role("button", name="Preview mined").focus()
+    with page.expect_response("**/v1/banks?*"):
+        page.clock.run_for(5_000)
+    expect(page.get_by_role("button", name="Preview mined")).to_be_focused()
+    rows[0] = 3
+    with page.expect_response("**/v1/banks?*"):
+        page.clock.run_for(5_000)
+    expect(page.locator("#bank-list .facts")).to_have_text("names, 3 rows, fake")
+    expect(page.locator("#bank-list")).to_be_focused()
+    expect(page.get_by_label("Classes from").locator("option").last).to_have_text("mined (3 names)")
+    page.clock.run_for(60_000)
+    assert len(asked) == 3, "all banks are made"
+
+
+def test_more_labelled_images_than_a_request_holds_are_refused_before_they_are_sent(page: Page) -> None:
+    open_banks(page)
+    collect(page, "red", "red")
+    page.get_by_label("Class of the next images").fill("blue")
+    page.set_input_files("#labelled-files", [picture(f"{row}.png", png("blue")) for row in range(512)])
+    expect(page.locator("#bank-problem")).to_contain_text("there would be 513 images")
+    expect(page.get_by_label("Class of the next images")).to_have_value("blue")
+    expect(page.get_by_role("button", name="Upload 1 image")).to_be_visible()
+
+
 def test_a_key_that_may_only_score_has_no_banks(browser: Browser, tmp_path: Path) -> None:
     engine = FakeEngine()
     settings = Settings(data=tmp_path, encoders=engine.encoder_names())

@@ -15,6 +15,13 @@ from tests.service.running import running
 pytestmark = BROWSER
 
 
+def test_the_button_is_as_wide_as_the_column_of_a_telephone(page: Page) -> None:
+    button, column = page.locator("#score").bounding_box(), page.locator("#classes").bounding_box()
+    assert button is not None
+    assert column is not None
+    assert (button["x"], button["width"]) == (column["x"], column["width"])
+
+
 def test_a_broken_file_has_its_error_on_its_own_card(page: Page) -> None:
     score(page, PICTURES[0], picture("broken.png", b"\x89PNG no picture"), PICTURES[2])
     failed = page.locator(".card", has_text="not scored")
@@ -119,7 +126,7 @@ def test_a_folder_of_images_gives_the_threshold(page: Page, tmp_path: Path) -> N
     expect(page.locator("#origin")).to_contain_text("95 % of 3 calibration images")
     expect(page.locator(".card .p")).to_have_text([re.compile(r"p = \d\.\d{3}")] * 3)
     page.get_by_label("Class names").fill("dog, boat")
-    expect(page.locator("#calibrated")).to_contain_text("doesn’t carry over")
+    expect(page.locator("#calibrated")).to_contain_text("no longer applies")
 
 
 def test_more_images_than_a_request_may_hold_go_in_several(page: Page) -> None:

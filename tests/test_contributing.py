@@ -17,6 +17,25 @@ from vlm_ood.io.vectors import save_bank, save_features
 
 PRINTED = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
 METHOD, TEST = "vlm_ood/detectors/kth_neighbour.py", "tests/detectors/test_kth_neighbour.py"
+REST = """
+import json
+import sys
+from pathlib import Path
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.fakes import FakeEngine, png
+from tests.service.running import running
+from vlm_ood.client import Client
+
+engine = FakeEngine()
+settings = Settings(data=Path(sys.argv[1]), encoders=engine.encoder_names())
+with running(create_app(settings, engine), settings) as url, Client(url) as client:
+    support = client.upload_support({"red": [png("red")], "blue": [png("blue")]})
+    images = [png("red"), png("lime")]
+    answer = client.score(images, classes=["red", "blue"], method="kth_neighbour", support=support)
+    print(json.dumps([result.score for result in answer.results]))
+"""
 COPIED = ("vlm_ood", "service", "tests", "docs", "prompts", "lexicons", "pyproject.toml", "README.md")
 
 
@@ -72,3 +91,12 @@ def test_the_command_line_scores_with_it(copy: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert [result["score"] for result in json.loads(ran.stdout)["results"]] == [-1.0, 0.0]
+
+
+@pytest.mark.slow
+def test_a_server_scores_with_it(copy: Path, tmp_path: Path) -> None:
+    ran = run(copy, "-c", REST, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    known, unknown = json.loads(ran.stdout.splitlines()[-1])
+    assert known == pytest.approx(-1, abs=1e-6)
+    assert unknown > -0.9

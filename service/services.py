@@ -85,27 +85,27 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
     engine = engine or LocalEngine(settings.engine(), registry)
     metrics = HttpMetrics(registry)
     database = Database(settings.sql_url)
-    judging = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="judge")
-    mining = ThreadPoolExecutor(1, thread_name_prefix="mine")
+    judge_threads = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="judge")
+    mine_threads = ThreadPoolExecutor(1, thread_name_prefix="mine")
+    build_threads = ThreadPoolExecutor(BUILDERS, thread_name_prefix="build")
     blobs = Blobs(database, settings.data)
-    building = ThreadPoolExecutor(BUILDERS, thread_name_prefix="build")
-    workshop = Building(
+    building = Building(
         engine,
-        building,
-        mining,
+        build_threads,
+        mine_threads,
         MemoryBanks(bank_cache(), settings.bank_cache_bytes),
         DiskCache(settings.data / "words"),
         settings.prepare_limit_s,
     )
     banks = MadeBanks(
         BankStore(database, blobs, settings.max_banks, settings.max_banks_bytes),
-        workshop,
+        building,
         max_bytes=settings.bank_cache_bytes,
         wait_s=settings.prepare_wait_s,
     )
-    make = Maker(workshop, banks).make
-    images = UploadEncoder(engine, _fetcher(settings), settings.max_images)
-    scorer = Scorer(images, judging, metrics)
+    make = Maker(building, banks).make
+    images = UploadEncoder(engine, _fetcher(settings), settings.max_images, settings.max_body_bytes)
+    scorer = Scorer(images, judge_threads, metrics)
     return Services(
         settings=settings,
         engine=engine,
@@ -117,12 +117,12 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         blobs=blobs,
         detectors=DetectorStore(database, blobs, settings.max_detectors),
         banks=banks,
-        creator=BankCreator(settings, engine, banks, images, building),
+        creator=BankCreator(settings, engine, banks, images, build_threads),
         prepared=prepared_detectors(make, max_bytes=settings.detector_cache_bytes, wait_s=settings.prepare_wait_s),
         scorer=scorer,
-        calibrator=Calibrator(CalibrationStore(database, blobs), scorer, judging),
+        calibrator=Calibrator(CalibrationStore(database, blobs), scorer, judge_threads),
         readiness=Readiness(engine),
-        pools=(judging, building, mining),
+        pools=(judge_threads, build_threads, mine_threads),
     )
 
 

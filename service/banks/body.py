@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from service.banks.records import BankJson, BankOptions, MinedJson, SupportOptions, TemplatesJson
 from service.errors import MalformedBodyError, UnsupportedBodyError
-from service.http.body import Body, media_type, uploads_of, validated
+from service.http.body import Body, check_count, media_type, uploads_of, validated
 from service.http.forms import read_form
 
 
@@ -51,6 +51,7 @@ async def _from_form(request: Request, max_images: int) -> BankFile | Body[Suppo
     uploads = uploads_of(form)
     if not uploads:
         raise MalformedBodyError("no file: send a bank as the field 'file', or images as 'images' with 'labels'")
+    check_count(len(uploads), max_images)  # URLs count too
     return Body(validated(SupportOptions, form), uploads)
 
 

@@ -125,7 +125,10 @@ class BankCreator:
         except PreparingError:
             ready = False
         uses = [part.source for part in stored_in([spec])]
-        return Created(*await self.made.store.create(row, None, uses), ready=ready)
+        stored, new = await self.made.store.create(row, None, uses)
+        if not stored.rows and self.made.state(stored)[0] == "ready":  # it was made just before it was stored
+            await self.made.store.count(stored, len(await self.made.get(stored)))
+        return Created(stored, new, ready=ready)
 
     async def _encoder(self, options: BankOptions) -> EncoderInfo:
         return await self.engine.encoder(checked_encoder(options.encoder, self.settings))
@@ -169,7 +172,7 @@ def _check_found(labels: Sequence[str], encoded: Encoded) -> None:
 def _labelled(labels: Sequence[str], encoded: Encoded) -> LabelledImages:
     kept = [labels[row] for row in encoded.found]
     classes = tuple(dict.fromkeys(kept))
-    return LabelledImages(classes, torch.tensor([classes.index(label) for label in kept]), encoded.features())
+    return LabelledImages(classes, torch.tensor([classes.index(label) for label in kept]), encoded.features)
 
 
 def _digest(encoder: EncoderInfo, labels: Sequence[str], uploads: Sequence[Upload], encoded: Encoded) -> str:

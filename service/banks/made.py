@@ -68,7 +68,12 @@ class MadeBanks:
         self.store = store
         self._building = building
         self._made: PreparedCache[BankRow, Content] = PreparedCache(
-            self._make, "bank", digest=lambda row: row.digest, max_bytes=max_bytes, wait_s=wait_s, nbytes=bytes_of
+            self._make,
+            "bank",
+            digest=lambda row: f"{row.tenant} {row.digest}",  # not shared: an error may name a tenant's bank
+            max_bytes=max_bytes,
+            wait_s=wait_s,
+            nbytes=bytes_of,
         )
 
     async def get(self, row: BankRow) -> Content:

@@ -73,9 +73,9 @@ class MinedJson(BankOptions):
     recipe: Annotated[Identifier, Field(description="How words are selected.", examples=["neglabel"])] = "neglabel"
     lexicon: Annotated[Identifier, Field(description="One of /v1/lexicons.")] = "wordnet-full"
     words: Annotated[list[Name] | None, Field(description="Your own words in place of a lexicon.")] = None
-    only: Annotated[list[Name], Field(description="Lexicographer files to keep, such as noun.animal.")] = []  # noqa: RUF012
-    under: Annotated[list[Name], Field(description="Synsets whose words are kept, such as animal.n.01.")] = []  # noqa: RUF012
-    not_under: Annotated[list[Name], Field(description="Synsets whose words are left out.")] = []  # noqa: RUF012
+    only: list[Name] = Field(default=[], description="Lexicographer files to keep, such as noun.animal.")
+    under: list[Name] = Field(default=[], description="Synsets whose words are kept, such as animal.n.01.")
+    not_under: list[Name] = Field(default=[], description="Synsets whose words are left out.")
     quantile: Annotated[
         float, Gt(0), Le(1), Field(description="Which quantile of a word's cosines to the classes counts.")
     ] = 0.95
@@ -149,7 +149,7 @@ class BankView(BankSummary):
         Field(description="The first names with their nearest names; null for images, or until the bank is made."),
     ] = None
     images_per_class: Annotated[dict[str, int] | None, Field(description="Number of labelled images per class.")] = None
-    failed: Annotated[list[ImageAnswer], Field(description="Images that could not be used.")] = []  # noqa: RUF012
+    failed: list[ImageAnswer] = Field(default=[], description="Images that could not be used.")
 
 
 class BankPage(Answered):

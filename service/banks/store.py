@@ -11,7 +11,7 @@ from service.banks.rows import BankRow, bank_banks, detector_banks
 from service.errors import ConflictError, NotFoundError
 from service.storage.blobs import Blobs
 from service.storage.database import Database
-from service.storage.tenants import locked, owned, page
+from service.storage.tenants import lock_tenant, locked, owned, page
 
 NAMED = 5  # users of a bank that an error lists
 
@@ -50,14 +50,12 @@ class BankStore:
         if found is not None:
             return found, False
         row.blob = "" if content is None else await self.blobs.write("banks", content)
-        try:
-            return await self.database.run(lambda session: self._create(session, row, uses))
-        except IntegrityError:  # another request stored the same at the same time; this one's blob is deleted later
-            return await self.database.run(lambda session: self._create(session, row, uses))
+        return await self.database.run(lambda session: self._create(session, row, uses))
 
     def _create(self, session: Session, row: BankRow, uses: Sequence[str]) -> tuple[BankRow, bool]:
+        lock_tenant(session, BankRow, row.tenant)
         found = _same(session, row)
-        if found is not None:
+        if found is not None:  # another request stored it meanwhile; this one's blob is deleted later
             return found, False
         self._check_room(session, row.tenant, row.nbytes)
         if row.blob:
@@ -65,7 +63,7 @@ class BankStore:
         session.add(row)
         session.flush()
         for used in uses:
-            owned(session, BankRow, row.tenant, used, "bank")
+            locked(session, BankRow, row.tenant, used, "bank")
             session.execute(insert(bank_banks).values(user_id=row.id, bank_id=used))
         return row, True
 
@@ -120,8 +118,9 @@ class BankStore:
         return await self.database.run(lambda session: page(session, BankRow, tenant, limit, after, "bank"))
 
     async def count(self, row: BankRow, rows: int) -> None:
-        """Note how many rows a bank has that was made from its spec, wherever it is stored."""
-        uncounted = update(BankRow).where(BankRow.digest == row.digest, BankRow.rows == 0).values(rows=rows)
+        """Store how many rows a bank has that was made from its spec, if the bank is stored already."""
+        mine = BankRow.tenant == row.tenant
+        uncounted = update(BankRow).where(mine, BankRow.digest == row.digest, BankRow.rows == 0).values(rows=rows)
         await self.database.run(lambda session: session.execute(uncounted))
 
     async def read(self, row: BankRow) -> bytes:

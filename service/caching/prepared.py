@@ -25,7 +25,7 @@ class PreparedCache(Generic[S, V]):
     Args:
         make: from a spec to what is made of it.
         noun: what is made, for errors: "detector".
-        digest: of a spec: equal content has an equal digest.
+        digest: the key of a spec: specs with equal keys share what is made, and the error if it can't be made.
         max_bytes: of all together; a larger one is used and forgotten.
         wait_s: how long a caller waits for one that isn't there yet.
         nbytes: how much memory one takes.

@@ -52,4 +52,4 @@ class CalibrationAnswer(Threshold):
     keep: float
     threshold: float
     images: Annotated[int, Field(description="The number of images the threshold was computed from.")]
-    failed: Annotated[list[ImageAnswer], Field(description="Images that could not be used.")] = []  # noqa: RUF012
+    failed: list[ImageAnswer] = Field(default=[], description="Images that could not be used.")

@@ -30,7 +30,7 @@ class EncoderView(Answered):
     scale: float | None = None
     device: str | None = None
     dtype: str | None = None
-    capabilities: list[str] = []  # noqa: RUF012
+    capabilities: list[str] = Field(default=[])
     height: int | None = None
     width: int | None = None
 

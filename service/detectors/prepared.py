@@ -3,9 +3,11 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from service.banks.made import stored_parts
 from service.caching.prepared import PreparedCache
 from service.caching.sizes import bytes_of
 from service.detectors.maker import Prepared
+from vlm_ood.digests import digest_of
 from vlm_ood.tasks import DetectorSpec
 
 PreparedDetectors = PreparedCache[DetectorSpec, Prepared]
@@ -14,7 +16,9 @@ PreparedDetectors = PreparedCache[DetectorSpec, Prepared]
 def prepared_detectors(
     make: Callable[[DetectorSpec], Coroutine[Any, Any, Prepared]], *, max_bytes: int, wait_s: float
 ) -> PreparedDetectors:
-    """A cache of fitted detectors by the digest of their specs.
+    """A cache of fitted detectors by the content of their specs, and by the banks that they are made from.
+
+    Tenants share only detectors that are made from no bank, because an error may name a tenant's bank.
 
     Args:
         make: builds the detector of a spec.
@@ -24,7 +28,7 @@ def prepared_detectors(
     return PreparedCache(
         make,
         "detector",
-        digest=lambda spec: spec.digest,
+        digest=lambda spec: digest_of(spec.digest, sorted({part.source for part in stored_parts(spec.task)})),
         max_bytes=max_bytes,
         wait_s=wait_s,
         nbytes=lambda prepared: bytes_of([prepared.fitted.task, prepared.fitted.state]),

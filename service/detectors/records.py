@@ -30,10 +30,11 @@ class DetectorOptions(Asked):
 
     classes: Classes
     method: Annotated[Identifier, Field(description="One of /v1/methods.", examples=["mcm"])] = "mcm"
-    parameters: Annotated[
-        dict[str, Any],
-        Field(description="Parameters of the method; /v1/methods has their schema.", examples=[{"temperature": 1.0}]),
-    ] = {}  # noqa: RUF012
+    parameters: dict[str, Any] = Field(
+        default={},
+        description="Parameters of the method; /v1/methods has their schema.",
+        examples=[{"temperature": 1.0}],
+    )
     templates: TemplatesField = "single"
     encoder: Annotated[
         Identifier | None, Field(description="One of /v1/encoders; by default the first.", examples=["embedded"])

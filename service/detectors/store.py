@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.banks.made import stored_parts
@@ -14,7 +13,7 @@ from service.detectors.rows import CalibrationRow, DetectorRow
 from service.errors import ConflictError
 from service.storage.blobs import Blobs
 from service.storage.database import Database
-from service.storage.tenants import locked, owned, page
+from service.storage.tenants import lock_tenant, locked, owned, page
 from vlm_ood.digests import digest_of
 from vlm_ood.tasks import DetectorSpec
 
@@ -40,12 +39,10 @@ class DetectorStore:
             ConflictError: the tenant has reached its limit of detectors.
             NotFoundError: a bank of the spec was deleted meanwhile.
         """
-        try:
-            return await self.database.run(lambda session: self._create(session, tenant, spec))
-        except IntegrityError:  # another request stored the same spec at the same time
-            return await self.database.run(lambda session: self._create(session, tenant, spec))
+        return await self.database.run(lambda session: self._create(session, tenant, spec))
 
     def _create(self, session: Session, tenant: str, spec: DetectorSpec) -> tuple[DetectorRow, bool]:
+        lock_tenant(session, DetectorRow, tenant)
         same = select(DetectorRow).where(DetectorRow.tenant == tenant, DetectorRow.digest == spec.digest)
         found = session.scalar(same)
         if found is not None:
@@ -61,8 +58,8 @@ class DetectorStore:
             spec=spec.plain(),
             created_at=datetime.now(UTC),
             banks=[
-                owned(session, BankRow, tenant, bank, "bank")
-                for bank in {part.source for part in stored_parts(spec.task)}
+                locked(session, BankRow, tenant, bank, "bank")
+                for bank in sorted({part.source for part in stored_parts(spec.task)})
             ],
             calibration=None,
         )

@@ -82,7 +82,7 @@ async def _from_json(
         parsed = from_json.model_validate_json(content)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
-    _check_count(len(parsed.images), max_images)
+    check_count(len(parsed.images), max_images)
     given = {name: getattr(parsed, name) for name in options.model_fields}
     uploads = [_from_source(source, row) for row, source in enumerate(parsed.images)]
     return Body(options.model_construct(**given), uploads)
@@ -101,7 +101,7 @@ def _from_source(source: ImageSource, row: int) -> Upload:
 async def _from_form(request: Request, options: type[Options], max_images: int) -> Body[Options]:
     form = await read_form(request, max_images)
     uploads = uploads_of(form)
-    _check_count(len(uploads), max_images)
+    check_count(len(uploads), max_images)
     return Body(validated(options, form), uploads)
 
 
@@ -134,7 +134,13 @@ def validated(options: type[Options], form: Form) -> Options:
         raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
 
 
-def _check_count(count: int, limit: int) -> None:
+def check_count(count: int, limit: int) -> None:
+    """Check the number of images of a request.
+
+    Raises:
+        BodyTooLargeError: more than the limit.
+        MalformedBodyError: none.
+    """
     if count > limit:
         raise BodyTooLargeError(f"more than {limit} images: send them in several requests")
     if not count:

@@ -13,6 +13,7 @@ from service.errors import BodyTooLargeError, MalformedBodyError
 
 LISTS: Final = ("classes", "labels")  # may be repeated, or one JSON list
 REPEATED: Final = (*LISTS, "templates")
+JSON_LISTS: Final = (*REPEATED, "no_templates")
 OBJECTS: Final = ("classes", "parameters", "negatives", "no", "support")  # JSON objects
 MAX_FIELDS: Final = 20_000  # a class name may be a field of its own
 MAX_FIELD_BYTES: Final = 8 * 2**20
@@ -83,7 +84,7 @@ def _clean(name: str | None) -> str:
 def _value(field: str, text: str) -> Any:
     """The parsed JSON if the field may hold JSON and the text is valid JSON, else the text (a name such as "[a")."""
     objects = field in OBJECTS and text[:1] == "{"
-    lists = text[:1] == "[" and (field in LISTS or field not in OBJECTS)
+    lists = field in JSON_LISTS and text[:1] == "["
     if not (objects or lists):
         return text
     try:

@@ -10,7 +10,7 @@ FRESH_S: Final = 1.0
 
 
 class Readiness:
-    """Tests the engine, and keeps a success for a second: the path is open, and a forward pass costs time."""
+    """Tests the engine. A success counts for a second, because the route needs no key and a forward pass costs time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -36,8 +36,8 @@ class ImageAnswer(Answered):
     reason: str = ""
     threshold: float | None = None
     p_value: Annotated[float | None, Field(description="Conformal, in (0, 1]; null without a calibration.")] = None
-    classes: list[NearestView] = []  # noqa: RUF012
-    negatives: list[NearestView] = []  # noqa: RUF012
+    classes: list[NearestView] = Field(default=[])
+    negatives: list[NearestView] = Field(default=[])
     error: ItemError | None = None
 
 

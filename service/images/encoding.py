@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from service.engine import EncodedImage, Engine, Head, Timings
+from service.errors import BodyTooLargeError
 from service.http.body import Upload
 from service.security.fetching import Fetcher
 from vlm_ood.detectors import Evidence, FittedDetector
@@ -27,6 +29,7 @@ class Encoded:
     found: dict[int, EncodedImage]
     errors: dict[int, VlmOodError]
 
+    @cached_property
     def features(self) -> ImageFeatures:
         """Pooled, of all that have some, as one; for a thread, since the event loop does no arithmetic."""
         return ImageFeatures.concatenate([image.features for image in self.found.values()])
@@ -39,7 +42,7 @@ class Encoded:
             top: how many negatives to list per image, where there are as many.
         """
         found = [image.answer for image in self.found.values() if isinstance(image.answer, Evidence)]
-        return Evidence.concatenate(found) if found else fitted.examine(self.features(), top)
+        return Evidence.concatenate(found) if found else fitted.examine(self.features, top)
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,13 @@ class UploadEncoder:
         engine: encodes images.
         fetcher: for URLs; None when they are not fetched.
         chunk: how many images are put into the engine's queue at once.
+        max_bytes: of all images of one request together, those behind URLs included.
     """
 
     engine: Engine
     fetcher: Fetcher | None
     chunk: int
+    max_bytes: int
 
     async def encode(
         self, uploads: Sequence[Upload], encoder: str, timings: Timings, head: Head | None = None
@@ -66,6 +71,10 @@ class UploadEncoder:
             encoder: its name.
             timings: filled by the call.
             head: runs in the worker; None for pooled features alone.
+
+        Raises:
+            BodyTooLargeError: the images are larger than `max_bytes` together.
+            EngineError: the engine can't answer now.
         """
         uploads = await self.fetched(uploads)
         contents = {row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, bytes)}
@@ -87,11 +96,27 @@ class UploadEncoder:
         return Encoded(found, errors)
 
     async def fetched(self, uploads: Sequence[Upload]) -> list[Upload]:
-        """The uploads with bytes, or an error, in place of each URL."""
-        gate = asyncio.Semaphore(FETCHES_AT_ONCE)
+        """The uploads with bytes, or an error, in place of each URL.
+
+        Raises:
+            BodyTooLargeError: the images are larger than `max_bytes` together.
+        """
+        gate, nbytes = asyncio.Semaphore(FETCHES_AT_ONCE), 0
 
         async def fetch(upload: Upload) -> Upload:
+            nonlocal nbytes
             async with gate:
-                return await upload.fetched(self.fetcher)
+                self._check(nbytes)  # the limit was exceeded while this one waited
+                found = await upload.fetched(self.fetcher)
+                nbytes += len(found.content) if isinstance(found.content, bytes) else 0
+                self._check(nbytes)
+                return found
 
         return list(await asyncio.gather(*map(fetch, uploads)))
+
+    def _check(self, nbytes: int) -> None:
+        if nbytes > self.max_bytes:
+            raise BodyTooLargeError(
+                f"the images of this request together are too large, the limit is {self.max_bytes:,} bytes: send them in "
+                "several requests"
+            )

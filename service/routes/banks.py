@@ -80,9 +80,9 @@ async def show(
     ] = None,
 ) -> BankView:
     """The bank, with its first names and the nearest names of each; for labelled images, the number per class."""
+    other = None if against is None else await _comparable(services, bank, against)
     content = await _content(services, bank)
-    other = None if against is None else await _compared(services, bank, against)
-    shown = await _preview(services, content, limit, other)
+    shown = await _preview(services, content, limit, other) if isinstance(content, TextBank) else None
     return view_of(bank, services.banks.state(bank), content, shown)
 
 
@@ -107,19 +107,17 @@ async def _content(services: Services, row: BankRow) -> Content | None:
     return await services.banks.get(row) if services.banks.state(row)[0] == "ready" else None
 
 
-async def _compared(services: Services, bank: BankRow, against: str) -> Content:
+async def _comparable(services: Services, bank: BankRow, against: str) -> BankRow:
+    """The tenant's bank of this id, checked to hold vectors of names by the same encoder as the bank."""
     row = await referred(against, "against", "text", bank.encoder, bank.tenant, services.banks.store)
     encoder = await services.engine.encoder(bank.encoder)
     for each in (bank, row):
         check_weights(each, encoder)
-    return await services.banks.get(row)
+    return row
 
 
-async def _preview(
-    services: Services, content: Content | None, limit: int, other: Content | None
-) -> list[PreviewRow] | None:
-    """The preview, computed in a thread because a bank may have 100 000 rows; None for labelled images."""
-    against = other if isinstance(other, TextBank) else None
-    if not isinstance(content, TextBank):
-        return None
-    return await services.banks.in_thread(lambda: preview(content, limit, against))
+async def _preview(services: Services, bank: TextBank, limit: int, other: BankRow | None) -> list[PreviewRow]:
+    """The preview, computed in a thread because a bank may have 100 000 rows; the other bank is made if it is not."""
+    against = None if other is None else await services.banks.get(other)
+    compared = against if isinstance(against, TextBank) else None
+    return await services.banks.in_thread(lambda: preview(bank, limit, compared))

@@ -1,5 +1,6 @@
 """Dependencies of the routes. All are async: FastAPI would run a plain function in a thread."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request, Response
@@ -10,10 +11,12 @@ from service.banks.rows import BankRow
 from service.calibration.records import CalibrationJson, CalibrationOptions
 from service.detectors.rows import DetectorRow
 from service.errors import ForbiddenError
-from service.http.body import Body, read_body
+from service.http.body import Body, Options, read_body
+from service.http.records import Images
 from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
 from service.security.access import Principal
 from service.services import Services
+from service.settings import Settings
 
 bearer = HTTPBearer(auto_error=False, description="A key made by `vlm-ood keys create`.")
 
@@ -84,31 +87,23 @@ async def the_bank(
 TheBank = Annotated[BankRow, Depends(the_bank)]
 
 
-async def the_score_request(
-    request: Request, response: Response, caller: Caller, services: TheServices
-) -> Body[ScoreOptions]:
-    """Read a request with images and the content of a detector; each image is charged."""
-    body = await read_body(request, ScoreOptions, ScoreJson, services.settings.max_images)
-    await charge(response, caller, services, len(body.uploads))
-    return body
+def with_images(
+    options: type[Options], from_json: type[Images], limit: Callable[[Settings], int]
+) -> Callable[..., Awaitable[Body[Options]]]:
+    """A dependency that reads a request with images; each image is charged.
 
+    Args:
+        options: the record of the form's fields.
+        from_json: the record of a JSON body.
+        limit: on the number of images.
+    """
 
-async def the_detector_score_request(
-    request: Request, response: Response, caller: Caller, services: TheServices
-) -> Body[AnswerOptions]:
-    """Read a request with images for a stored detector; each image is charged."""
-    body = await read_body(request, AnswerOptions, DetectorScoreJson, services.settings.max_images)
-    await charge(response, caller, services, len(body.uploads))
-    return body
+    async def read(request: Request, response: Response, caller: Caller, services: TheServices) -> Body[Options]:
+        body = await read_body(request, options, from_json, limit(services.settings))
+        await charge(response, caller, services, len(body.uploads))
+        return body
 
-
-async def the_calibration_request(
-    request: Request, response: Response, caller: Caller, services: TheServices
-) -> Body[CalibrationOptions]:
-    """Read a request with ID images and how to calibrate; each image is charged."""
-    body = await read_body(request, CalibrationOptions, CalibrationJson, services.settings.max_calibration_images)
-    await charge(response, caller, services, len(body.uploads))
-    return body
+    return read
 
 
 async def the_bank_request(request: Request, response: Response, caller: Caller, services: TheServices) -> BankBody:
@@ -119,6 +114,13 @@ async def the_bank_request(request: Request, response: Response, caller: Caller,
 
 
 TheBankRequest = Annotated[BankBody, Depends(the_bank_request)]
-TheScoreRequest = Annotated[Body[ScoreOptions], Depends(the_score_request)]
-TheDetectorScoreRequest = Annotated[Body[AnswerOptions], Depends(the_detector_score_request)]
-TheCalibrationRequest = Annotated[Body[CalibrationOptions], Depends(the_calibration_request)]
+TheScoreRequest = Annotated[
+    Body[ScoreOptions], Depends(with_images(ScoreOptions, ScoreJson, lambda settings: settings.max_images))
+]
+TheDetectorScoreRequest = Annotated[
+    Body[AnswerOptions], Depends(with_images(AnswerOptions, DetectorScoreJson, lambda settings: settings.max_images))
+]
+TheCalibrationRequest = Annotated[
+    Body[CalibrationOptions],
+    Depends(with_images(CalibrationOptions, CalibrationJson, lambda settings: settings.max_calibration_images)),
+]

@@ -76,7 +76,7 @@ def _judged(
         results = judge_evidence(
             prepared.fitted,
             [uploads[row].name for row in encoded.found],
-            encoded.features(),
+            encoded.features,
             encoded.evidence(prepared.fitted, options.top),
             calibration=calibration,
             top=options.top,

@@ -1,7 +1,7 @@
 """The base class of the tables; `migrations` makes them."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, DateTime, Double
 from sqlalchemy.orm import DeclarativeBase
@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase
 class Base(DeclarativeBase):
     """One column type per Python type."""
 
-    type_annotation_map = {  # noqa: RUF012
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
         float: Double,
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSON,

@@ -54,7 +54,7 @@ class Blobs:
         A row must `refer` to it within the grace time.
 
         Raises:
-            StorageError: no room.
+            StorageError: the disk is full or can't be written.
         """
         return await self.database.in_thread(lambda: self._write(kind, content))
 

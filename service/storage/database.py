@@ -31,7 +31,7 @@ class Database:
     def __init__(self, url: str, threads: int = 4) -> None:
         self._engine = _engine(url)
         try:
-            with _told_as_storage_error():
+            with _as_storage_error():
                 upgrade(self._engine)
         except BaseException:
             self._engine.dispose()
@@ -46,7 +46,7 @@ class Database:
             StorageError: the database is full, locked or can't be reached.
             IntegrityError: another transaction stored the same thing first.
         """
-        with _told_as_storage_error(), self._sessions.begin() as session:
+        with _as_storage_error(), self._sessions.begin() as session:
             return work(session)
 
     async def run(self, work: Callable[[Session], T]) -> T:
@@ -64,7 +64,7 @@ class Database:
 
 
 @contextmanager
-def _told_as_storage_error() -> Iterator[None]:
+def _as_storage_error() -> Iterator[None]:
     try:
         yield
     except IntegrityError:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import String, and_, or_, select, update
+from sqlalchemy import Executable, String, and_, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from service.errors import NotFoundError
@@ -36,15 +36,32 @@ def owned(session: Session, table: type[Row], tenant: str, row_id: str, noun: st
     return row
 
 
+def lock_tenant(session: Session, table: type[Row], tenant: str) -> None:
+    """Wait for every other transaction that has called this for the tenant; those after it wait for this one.
+
+    To be called first in a transaction that counts the tenant's rows before it adds one. On PostgreSQL it is an
+    advisory lock; on SQLite an update of no row makes this transaction the only writer.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(tenant, 0))))
+    else:
+        session.execute(_touch(table, ""))
+
+
 def locked(session: Session, table: type[Row], tenant: str, row_id: str, noun: str) -> Row:
     """What `owned` gives; no other transaction changes it before this one ends, if it asks for it in this way too.
 
-    To be called first in a transaction. An update that changes nothing locks the row on PostgreSQL and makes this
-    transaction the only writer on SQLite, so that what is read after it is still true when this one commits.
+    To be called before the row is read in the transaction. An update that changes nothing locks the row on PostgreSQL
+    and makes this transaction the only writer on SQLite, so that what is read after it is still true when it commits.
     """
-    touch = update(table).where(table.id == row_id).values(tenant=table.tenant)
-    session.execute(touch.execution_options(synchronize_session=False))
+    session.execute(_touch(table, row_id))
     return owned(session, table, tenant, row_id, noun)
+
+
+def _touch(table: type[Row], row_id: str) -> Executable:
+    """An update of the row that changes nothing."""
+    touch = update(table).where(table.id == row_id).values(tenant=table.tenant)
+    return touch.execution_options(synchronize_session=False)
 
 
 def page(

@@ -44,7 +44,7 @@ def upgrade(engine: Engine) -> None:
 def _sqlite(engine: Engine) -> Iterator[Connection]:
     """Hold a lock file: SQLite's own lock doesn't cover the switch to write-ahead logging on a new database."""
     with _locked(f"{engine.url.database}.lock"), engine.connect() as connection:
-        # The driver would begin no transaction before CREATE TABLE: it is told to begin none at all, and we do.
+        # The driver begins no transaction before CREATE TABLE: it is set to begin none at all, and BEGIN is sent here.
         connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.detach()  # closed at the end: the pool must not get a connection without foreign keys
         # Altering a table drops and makes it again, which must not delete the rows that refer to it.

@@ -1,14 +1,17 @@
 """Banks that the server makes from a spec: stored as the spec, made once, ready when they say so."""
 
+import asyncio
 from typing import Any
 
 import pytest
 import torch
 from starlette.testclient import TestClient
 
+from service.banks.rows import BankRow
+from service.banks.store import BankStore
 from tests.fakes import FakeEncoder
 from tests.service.banks.files import colours, upload, uploaded
-from tests.service.conftest import Start
+from tests.service.conftest import Start, services_of
 from tests.service.fakes import FakeEngine
 from vlm_ood import TextBank, mine_negatives, text_bank
 
@@ -108,6 +111,31 @@ def test_a_list_shows_how_many_rows_a_bank_has_that_was_made_after_it_was_stored
     detector = {"classes": ["a", "b"], "method": "neglabel", "negatives": {"bank": bank}}
     assert client.post("/v1/detectors", json=detector).status_code == 201
     assert client.get("/v1/banks").json()["banks"][0]["rows"] == 2
+
+
+def test_a_list_shows_how_many_rows_a_bank_has_that_was_made_just_before_it_was_stored(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start(prepare_wait_s=1e-9)
+    create = BankStore.create
+
+    async def late(store: BankStore, row: BankRow, *more: Any) -> Any:
+        while services_of(client).banks.state(row)[0] == "preparing":
+            await asyncio.sleep(0.01)
+        return await create(store, row, *more)
+
+    monkeypatch.setattr(BankStore, "create", late)
+    assert client.post("/v1/banks", json=MINED | {"classes": ["seen", "here alone"]}).status_code == 202
+    assert client.get("/v1/banks").json()["banks"][0]["rows"] == 2
+
+
+def test_a_look_at_a_bank_that_is_not_made_makes_no_other_bank(start: Start, engine: FakeEngine) -> None:
+    client = start()
+    bank, other = made(client, MINED), made(client, TEMPLATES)
+    client = start()
+    shown = client.get(f"/v1/banks/{bank['id']}", params={"against": other["id"]}).json()
+    assert (shown["state"], shown["preview"]) == ("cold", None)
+    assert client.get(f"/v1/banks/{other['id']}").json()["state"] == "cold"
 
 
 def test_a_detector_waits_for_its_bank_and_is_ready_with_it(start: Start) -> None:

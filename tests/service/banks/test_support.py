@@ -83,6 +83,15 @@ def test_the_images_of_a_request_are_bounded(start: Start) -> None:
     assert send(client, PICTURES[1:], LABELS[1:]).status_code == 201
 
 
+def test_urls_count_as_images_of_a_request(start: Start) -> None:
+    client = start(max_support_images=2)
+    urls = [f"https://example.org/{row}.png" for row in range(3)]
+    answer = client.post("/v1/banks", files={"labels": (None, json.dumps(LABELS)), "urls": (None, urls[0])})
+    assert answer.json()["type"].endswith(":input"), "three labels for one image"
+    answer = client.post("/v1/banks", files=[("urls", (None, url)) for url in urls], data={"labels": LABELS})
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:vlm-ood:problem:body-too-large")
+
+
 def test_a_full_quota_costs_no_forward_pass(start: Start, engine: FakeEngine) -> None:
     client = start(max_banks=1)
     send(client, PICTURES, LABELS)

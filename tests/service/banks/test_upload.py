@@ -179,6 +179,13 @@ def test_what_the_form_holds_is_checked(client: TestClient) -> None:
     assert upload(client, bank, label="x" * 201).status_code == 422
 
 
+@pytest.mark.parametrize("label", ["[1]", '["a"]', '{"a": 1}'])
+def test_a_label_that_looks_like_json_is_a_label(client: TestClient, label: str) -> None:
+    answer = upload(client, colours("red"), label=label)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["label"] == label
+
+
 def test_the_document_has_all_three_forms(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     content = document["paths"]["/v1/banks"]["post"]["requestBody"]["content"]

@@ -139,6 +139,27 @@ def test_tenants_see_and_use_only_their_own_banks(client: TestClient, key: Key) 
     assert client.get(path, headers=mine).status_code == 200
 
 
+def test_an_error_that_names_a_bank_is_for_its_tenant_alone(
+    start: Start, key: Key, client: TestClient, engine: FakeEngine
+) -> None:
+    mine, theirs = key("a"), key("b")
+    banks, detectors = {}, {}
+    for tenant, headers in (("a", mine), ("b", theirs)):
+        banks[tenant] = upload(client, colours("red", "blue"), key=headers).json()["id"]
+        made = client.post("/v1/detectors", json={"classes": {"bank": banks[tenant]}}, headers=headers)
+        detectors[tenant] = made.json()["id"]
+    engine.encoders["fake"] = type(engine.encoders["fake"])(name="retrained")
+    restarted = start()
+    refused = restarted.post(f"/v1/detectors/{detectors['a']}/score", files=files(png()), headers=mine)
+    assert banks["a"] in refused.json()["detail"]
+    shown = restarted.get(f"/v1/detectors/{detectors['b']}", headers=theirs).json()
+    assert (shown["state"], shown["error"]) == ("cold", None)
+    refused = restarted.post(f"/v1/detectors/{detectors['b']}/score", files=files(png()), headers=theirs)
+    assert refused.status_code == 422
+    assert banks["b"] in refused.json()["detail"]
+    assert banks["a"] not in refused.json()["detail"]
+
+
 def test_a_quota_is_of_one_tenant(start: Start, key: Key, client: TestClient) -> None:
     bounded = start(max_banks=1)
     for headers in (key("a"), key("b")):
@@ -217,6 +238,7 @@ def test_wordnet_is_not_mined_for_a_method_that_reads_no_negatives(
     answer = client.post("/v1/detectors", json={"classes": NAMES, "method": "mcm", "negatives": {}})
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("mcm does not read negatives")
+    assert "needs" not in answer.json()["title"]
 
 
 def test_remedies_are_worded_in_fields_of_rest() -> None:

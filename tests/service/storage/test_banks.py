@@ -1,9 +1,12 @@
 """Banks on either database: one row per content, none deleted from under its user, and no blob without a row."""
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -12,11 +15,12 @@ import service.detectors.rows  # noqa: F401  (the tables refer to it)
 from service.banks import store as stores
 from service.banks.rows import BankRow
 from service.banks.store import BankStore
+from service.detectors import store as detector_stores
 from service.detectors.store import DetectorStore
 from service.errors import ConflictError, NotFoundError
 from service.storage.blobs import Blobs, UnreferencedBlob
 from service.storage.database import Database
-from vlm_ood.tasks import DetectorSpec, StoredBank, TaskSpec
+from vlm_ood.tasks import DetectorSpec, StoredBank, TaskSpec, TemplateBank
 
 
 @pytest.fixture
@@ -58,6 +62,49 @@ async def test_equal_banks_sent_at_once_are_one(store: BankStore, tmp_path: Path
     unreferenced = await store.database.run(lambda session: set(session.scalars(select(UnreferencedBlob.name))))
     written = {f"banks/{path.name}" for path in (tmp_path / "banks").iterdir()}
     assert written - unreferenced == {row.blob}
+
+
+def slow(work: Callable[..., Any]) -> Callable[..., Any]:
+    """The same work, and time for other transactions to begin before the next statement."""
+
+    def wait(*arguments: object) -> object:
+        result = work(*arguments)
+        time.sleep(0.05)
+        return result
+
+    return wait
+
+
+@pytest.mark.parametrize(("max_banks", "max_bytes"), [(2, 1000), (20, 25)])
+async def test_banks_sent_at_once_keep_within_the_limits(
+    store: BankStore, monkeypatch: pytest.MonkeyPatch, max_banks: int, max_bytes: int
+) -> None:
+    monkeypatch.setattr(BankStore, "_check_room", slow(BankStore._check_room))
+    limited = replace(store, max_banks=max_banks, max_bytes=max_bytes)
+    banks = [bank(number, digest=str(number)) for number in range(4)]
+    answers = await asyncio.gather(*(limited.create(each, b"x" * 10) for each in banks), return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["ConflictError"] * 2 + ["tuple"] * 2
+    rows, _ = await limited.page("a", 10, None)
+    assert len(rows) == 2
+    assert (await limited.create(bank(4, tenant="b"), b"x" * 10))[1], "each tenant has limits of its own"
+
+
+async def test_detectors_sent_at_once_keep_within_the_limit(store: BankStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detector_stores, "id_of", slow(detector_stores.id_of))  # called after the rows were counted
+    detectors = DetectorStore(store.database, store.blobs, max_detectors=2)
+    specs = [DetectorSpec("mcm", TaskSpec(TemplateBank(("a", str(number))), "fake")) for number in range(4)]
+    answers = await asyncio.gather(*(detectors.create("a", each) for each in specs), return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["ConflictError"] * 2 + ["tuple"] * 2
+    rows, _ = await detectors.page("a", 10, None)
+    assert len(rows) == 2
+
+
+async def test_equal_detectors_sent_at_once_are_one(store: BankStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detector_stores, "id_of", slow(detector_stores.id_of))
+    detectors = DetectorStore(store.database, store.blobs, max_detectors=2)
+    spec = DetectorSpec("mcm", TaskSpec(TemplateBank(("a", "b")), "fake"))
+    answers = await asyncio.gather(*(detectors.create("a", spec) for _ in range(4)))
+    assert sorted(new for _, new in answers) == [False, False, False, True]
 
 
 async def test_a_deleted_bank_gives_its_room_and_its_file_back(store: BankStore) -> None:

@@ -1,4 +1,4 @@
-"""Which bank is used by what, so that none is deleted from under a detector or another bank."""
+"""Which detectors and banks use a bank, so that a bank in use is not deleted."""
 
 import sqlalchemy as sa
 from alembic import op

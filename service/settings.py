@@ -2,11 +2,11 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.engine import EngineSettings
@@ -140,3 +140,16 @@ class Settings(BaseSettings):
             head_bytes=self.head_bytes,
             image_limits=ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels),
         )
+
+
+def read_settings(**given: Any) -> Settings:
+    """Read the settings from the environment; arguments that are not None take precedence.
+
+    Raises:
+        SettingsError: a value can't be used; the message names the setting.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise SettingsError(f"settings: {wrong}") from None

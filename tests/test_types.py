@@ -69,6 +69,8 @@ def test_a_task_refuses_parts_of_another_dimension() -> None:
     classes = vo.TextBank(("a", "b"), torch.eye(2))
     with pytest.raises(VectorError, match="negatives have dimension 3, classes 2"):
         vo.Task(classes=classes, negatives=vo.TextBank(("x",), torch.ones(1, 3)))
+    with pytest.raises(VectorError, match="negated prompts have dimension 3, classes 2"):
+        vo.Task(classes=classes, no=vo.TextBank(("x", "y"), torch.ones(2, 3)))
     with pytest.raises(VectorError, match="1 negated prompts for 2 classes"):
         vo.Task(classes=classes, no=vo.TextBank(("x",), torch.ones(1, 2)))
     support = vo.Support(vo.ImageFeatures(torch.eye(2)), torch.tensor([0, 2]))
@@ -80,6 +82,8 @@ def test_a_missing_part_is_named_with_its_remedy() -> None:
     task = vo.Task(classes=vo.TextBank(("a", "b"), torch.eye(2)))
     with pytest.raises(TaskError, match=r"needs negatives: .*mine_negatives"):
         task.require("neglabel", frozenset({"negatives"}))
+    with pytest.raises(TaskError, match=r"^clipn needs negated prompts: vo.Task\(classes=\.\.\., no=vo.no_bank"):
+        task.require("clipn", frozenset({"no"}))
 
 
 def test_a_task_digest_follows_every_part() -> None:

@@ -4,7 +4,7 @@ Letters of the axes, the same in every signature: n images, c classes, d embeddi
 s support images, t templates, w windows, h w rows and columns of a grid.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
@@ -241,6 +241,16 @@ class Support:
         return digest_of(self.features.digest, self.labels)
 
 
+_TITLES: Final[Mapping[str, str]] = MappingProxyType(
+    {"negatives": "negatives", "no": "negated prompts", "support": "labelled images"}
+)
+
+
+def titles(parts: Iterable[str]) -> str:
+    """Return what messages call these parts of a task, such as "negated prompts and labelled images"."""
+    return " and ".join(_TITLES[part] for part in sorted(parts))
+
+
 REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "negatives": "negatives=vo.mine_negatives(...)",
@@ -274,7 +284,8 @@ class Task:
         for part, bank in (("negatives", self.negatives), ("no", self.no)):
             if bank is not None and bank.dim != self.classes.dim:
                 raise VectorError(
-                    f"{part} have dimension {bank.dim}, classes {self.classes.dim}: encode both with one encoder"
+                    f"{titles([part])} have dimension {bank.dim}, classes {self.classes.dim}: "
+                    "encode both with one encoder"
                 )
         if self.no is not None and len(self.no) != len(self.classes):
             raise VectorError(f"{len(self.no)} negated prompts for {len(self.classes)} classes: give one per class")
@@ -291,7 +302,7 @@ class Task:
         missing = sorted(part for part in needs if getattr(self, part) is None)
         if missing:
             wanted = ", ".join(REMEDIES[part] for part in missing)
-            raise TaskError(f"{method} needs {' and '.join(missing)}: vo.Task(classes=..., {wanted})")
+            raise TaskError(f"{method} needs {titles(missing)}: vo.Task(classes=..., {wanted})")
 
     @property
     def digest(self) -> str:

@@ -120,6 +120,7 @@ def test_without_methods_all_that_can_run_do_and_the_others_are_named(data: Path
 
     assert {"mcm", "gl_mcm", "energy"} <= {each["method"] for each in said["comparisons"]}
     assert said["skipped"]["neglabel"] == "needs negatives"
+    assert said["skipped"]["clipn"] == "needs negated prompts"
 
 
 def test_negatives_make_methods_run(data: Path, encoder: CountingEncoder) -> None:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vlm_ood.cli import build
-from vlm_ood.errors import LexiconError, UnknownNameError
+from vlm_ood.errors import LexiconError, ParameterError, UnknownNameError
 from vlm_ood.io.vectors import load_bank
 
 WORDS = "\n".join(["abacus", "anchor", "violin", "river", "mountain", "cats", "hotel", "lamp", "pencil", "cloud"])
@@ -56,7 +56,13 @@ def test_options_of_the_authors_code_reach_the_mining(words: Path, tmp_path: Pat
     assert len(load_bank(classes_out)) > 2
 
 
-def test_what_is_wrong_is_said_before_an_encoder_loads(words: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_before_an_encoder_loads(
+    words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("a network was loaded")
+
+    monkeypatch.setattr("vlm_ood.encoders.load_encoder", load)
     out = tmp_path / "negatives.safetensors"
 
     with pytest.raises(UnknownNameError, match="recipe"):
@@ -67,6 +73,8 @@ def test_what_is_wrong_is_said_before_an_encoder_loads(words: Path, tmp_path: Pa
         run("--classes", "cat,dog", "--overlap", "verb", "--lexicon", words, "--out", out)
     with pytest.raises(UnknownNameError, match=r"noun\.custom"):
         run("--classes", "cat,dog", "--only", "noun.animal", "--lexicon", words, "--out", out)
+    with pytest.raises(ParameterError, match="keep"):
+        run("--classes", "cat,dog", "--keep", 2, "--lexicon", words, "--out", out)
     words.write_bytes(b"\x00\xff")
     with pytest.raises(LexiconError, match="UTF-8"):
         run("--classes", "cat,dog", "--lexicon", words, "--out", out)

@@ -135,6 +135,7 @@ def test_vectors_are_scored_without_an_encoder(run: Run, tmp_path: Path) -> None
         (["red.png", "-c", "red,blue", "-m", "mcmm"], "did you mean 'mcm'"),
         (["red.png", "-c", "red,blue", "-p", "temperature=-1"], "temperature=-1"),
         (["red.png", "-c", "red,blue", "-p", "temperature"], "must be NAME=VALUE"),
+        (["red.png", "-c", "red,blue", "-p", "name=mcm"], "name='mcm': Unexpected keyword argument"),
         (["red.png", "-c", "red,blue", "-t", "no placeholder"], "unknown template set"),
         (["red.png", "-c", "red,blue", "-m", "neglabel"], "needs negatives"),
         (["red.png", "-c", "red,blue", "--dtype", "fp8"], "unknown dtype 'fp8'"),
@@ -172,10 +173,12 @@ def test_labelled_images_come_from_a_folder_or_a_file(run: Run, photos: Path, tm
         for row, colour in enumerate(colours):
             save_picture(shots / name / f"{row}.png", colour)
     (shots / "red" / "broken.png").write_bytes(b"none")
+    (shots / "of no class.png").write_bytes(b"none")
     asked = (photos, "--classes", "red,blue", "--method", knn, "--json", "--support")
     from_folder = run("score", *asked, shots)
     assert from_folder.status == 0, from_folder.err
     assert "left out red/broken.png" in from_folder.err
+    assert "of no class.png" not in from_folder.err  # it is not encoded
     encoder = FakeEncoder(name="embedded")
     pictures = [Image.open(shots / name) for name in ("red/0.png", "red/1.png", "blue/0.png")]
     save_features(tmp_path / "s.safetensors", encoder.encode_images(pictures), labels=torch.tensor([0, 0, 1]))
@@ -202,8 +205,8 @@ def test_a_calibration_with_labelled_images_fits_the_score_with_them(
     ("arguments", "said"),
     [
         (("--method", "neglabel"), "neglabel needs negatives: give --negatives FILE (from vlm-ood mine)"),
-        (("--method", "clipn"), "clipn needs no: give --no FILE (from vlm-ood clipn-bank)"),
-        (("--support", "."), "mcm does not read support: leave out --support PATH"),
+        (("--method", "clipn"), "clipn needs negated prompts: give --no FILE (from vlm-ood clipn-bank)"),
+        (("--support", "."), "mcm does not read labelled images: leave out --support PATH"),
         (("--calibration", "nowhere.json"), "no such file: nowhere.json"),
         (("--negatives", "nowhere.safetensors"), "no such file: nowhere.safetensors"),
         (("--bank", "nowhere.safetensors"), "give --classes or --bank, not both"),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tests.client.transports import Hours
+from tests.client.transports import FakeClock
 
 
 @pytest.fixture(autouse=True)
@@ -17,5 +17,5 @@ def _no_logs() -> Iterator[None]:
 
 
 @pytest.fixture
-def hours() -> Hours:
-    return Hours()
+def clock() -> FakeClock:
+    return FakeClock()

@@ -14,7 +14,7 @@ from service.app import create_app
 from service.security.keys import KeyStore
 from service.settings import Settings
 from service.storage.database import Database
-from tests.client.transports import URL, Hours, client_of, in_turn
+from tests.client.transports import URL, FakeClock, client_of, in_turn
 from tests.service.fakes import FakeEngine, png
 from tests.service.running import running
 from vlm_ood.cli import build
@@ -143,10 +143,10 @@ async def test_calibrating_from_nothing_readable_is_an_error_before_anything_is_
             await client.calibrate("det_1", [tmp_path / "none"])
 
 
-def test_many_images_go_in_several_requests_and_come_back_in_order(hours: Hours, tmp_path: Path) -> None:
+def test_many_images_go_in_several_requests_and_come_back_in_order(clock: FakeClock, tmp_path: Path) -> None:
     handle, seen = in_turn()
     files: Sequence[tuple[str, bytes] | Path] = [(f"{row}", b"x") for row in range(64)]
-    with client_of(handle, hours) as client:
+    with client_of(handle, clock) as client:
         answer = client.score([tmp_path / "none", *files, ("last", b"x")], classes=CLASSES)
     assert [request.content.count(b'name="images"') for request in seen] == [64, 1]
     assert [result.image for result in answer.results[1:]] == [*map(str, range(64)), "last"]
@@ -154,19 +154,19 @@ def test_many_images_go_in_several_requests_and_come_back_in_order(hours: Hours,
     assert [result.score for result in answer.results[1:]] == [*map(float, range(64)), 0.0]
 
 
-def test_large_images_are_split_by_their_bytes(hours: Hours) -> None:
+def test_large_images_are_split_by_their_bytes(clock: FakeClock) -> None:
     handle, seen = in_turn()
-    with client_of(handle, hours) as client:
+    with client_of(handle, clock) as client:
         client.score([bytes(30 * 2**20)] * 3, classes=CLASSES)
     assert [request.content.count(b'name="images"') for request in seen] == [2, 1]
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_server_says_when_to_come_back(hours: Hours, status: int) -> None:
+def test_the_server_says_when_to_come_back(clock: FakeClock, status: int) -> None:
     handle, seen = in_turn(httpx.Response(status, headers={"Retry-After": "7"}))
-    with client_of(handle, hours) as client:
+    with client_of(handle, clock) as client:
         assert client.score([png()], classes=CLASSES).results[0].score == 0.0
-    assert hours.naps == [7.0]
+    assert clock.pauses == [7.0]
     assert seen[0].content.count(png()) == seen[1].content.count(png()) == 1
 
 
@@ -184,36 +184,36 @@ def test_pauses_grow_and_are_bounded_when_the_server_names_none() -> None:
         assert most / 2 <= retries.pause_s(attempt, None, random.Random(attempt)) <= most
 
 
-def test_a_lost_connection_is_tried_again_so_often_and_no_more(hours: Hours) -> None:
+def test_a_lost_connection_is_tried_again_so_often_and_no_more(clock: FakeClock) -> None:
     handle, seen = in_turn(*[httpx.ConnectError("refused")] * 9)
     with (
-        client_of(handle, hours, Retries(attempts=3)) as client,
+        client_of(handle, clock, Retries(attempts=3)) as client,
         pytest.raises(ServerError, match="3 attempts") as raised,
     ):
         client.methods()
     assert raised.value.status is None
-    assert (len(seen), len(hours.naps)) == (3, 2)
+    assert (len(seen), len(clock.pauses)) == (3, 2)
 
 
-def test_a_server_that_stays_busy_is_given_up(hours: Hours) -> None:
+def test_a_server_that_stays_busy_is_given_up(clock: FakeClock) -> None:
     busy = httpx.Response(503, json={"title": "The queue is full", "detail": "256 waiting", "status": 503})
     handle, seen = in_turn(*[busy] * 9)
-    with client_of(handle, hours, Retries(attempts=4)) as client, pytest.raises(ServerError, match="256 waiting"):
+    with client_of(handle, clock, Retries(attempts=4)) as client, pytest.raises(ServerError, match="256 waiting"):
         client.methods()
     assert len(seen) == 4
 
 
-def test_a_pause_beyond_the_patience_is_not_begun(hours: Hours) -> None:
+def test_a_pause_beyond_the_patience_is_not_begun(clock: FakeClock) -> None:
     handle, seen = in_turn(httpx.Response(429, headers={"Retry-After": "3600"}))
-    with client_of(handle, hours) as client, pytest.raises(ServerError, match="429"):
+    with client_of(handle, clock) as client, pytest.raises(ServerError, match="429"):
         client.methods()
-    assert hours.naps == []
+    assert clock.pauses == []
     assert len(seen) == 1
 
 
-def test_what_may_have_been_done_is_not_done_twice(hours: Hours) -> None:
+def test_what_may_have_been_done_is_not_done_twice(clock: FakeClock) -> None:
     handle, seen = in_turn(httpx.ReadError("reset"))
-    with client_of(handle, hours) as client, pytest.raises(ServerError):
+    with client_of(handle, clock) as client, pytest.raises(ServerError):
         client.calibrate("det_1", [png()], append=True)
     assert len(seen) == 1
 
@@ -231,8 +231,8 @@ def test_what_may_have_been_done_is_not_done_twice(hours: Hours) -> None:
     ],
     ids=range(7),
 )
-def test_an_answer_of_something_else_is_a_server_error(hours: Hours, response: httpx.Response) -> None:
-    with client_of(lambda _: response, hours) as client, pytest.raises(ServerError):
+def test_an_answer_of_something_else_is_a_server_error(clock: FakeClock, response: httpx.Response) -> None:
+    with client_of(lambda _: response, clock) as client, pytest.raises(ServerError):
         client.score([png()], classes=CLASSES)
 
 

@@ -104,6 +104,42 @@ def test_banks_are_told_with_their_ids_and_stored_once(photos: Path, tmp_path: P
     assert (bank.label, bank.rows) == ("shots", 2)
 
 
+def test_labelled_images_that_can_not_be_sent_leave_no_bank_on_the_server(
+    photos: Path, tmp_path: Path, knn: str
+) -> None:
+    save_bank(tmp_path / "classes.safetensors", vo.text_bank(FakeEncoder(name="embedded"), ["red", "blue"]))
+    (tmp_path / "shots" / "red").mkdir(parents=True)
+    with (tmp_path / "shots" / "red" / "0.png").open("wb") as large:
+        large.truncate(64 * 2**20 + 1)
+    settings = Settings(data=tmp_path / "data")
+    task = (photos, "--bank", tmp_path / "classes.safetensors", "--support", tmp_path / "shots", "--method", knn)
+    with running(create_app(settings, FakeEngine(["embedded"])), settings) as url, Client(url) as client:
+        ran = invoke(*task, "--server", url)
+        assert client.banks() == ()
+    assert "none of the 1 files can be read: 67,108,865 bytes" in str(ran.exception)
+
+
+@pytest.mark.parametrize("given", [("--encoder", "embedded"), ()], ids=["named", "not named"])
+def test_the_encoder_that_is_named_is_the_one_that_is_used(
+    photos: Path, tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    save_bank(tmp_path / "words.safetensors", vo.text_bank(FakeEncoder(name="embedded"), ["lime", "white"]))
+    task = (photos, "--classes", "red,blue", "--method", "neglabel", "--negatives", tmp_path / "words.safetensors")
+    settings = Settings(data=tmp_path / "data", encoders=("other", "embedded"))
+    with running(create_app(settings, FakeEngine(["other", "embedded"])), settings) as url, Client(url) as client:
+        ran = invoke(*task, *given, "--server", url)
+        (bank,) = client.banks()
+    assert ran.exit_code == 0, ran.exception
+    assert bank.encoder == json.loads(ran.stdout)["encoder"] == ("embedded" if given else "other")
+
+
+def test_help_says_what_uploads_need_and_that_they_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    said = " ".join(CliRunner().invoke(build(), ["score", "--help"]).stdout.split())
+    assert "embedded; with --server the server's default" in said
+    assert "a key with the access `manage`; they stay on the server" in said
+
+
 @pytest.fixture
 def unsent(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -117,7 +153,7 @@ def unsent(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "said"),
     [
         (("photos", "--method", "neglabel"), "give --negatives FILE"),
-        (("photos", "--support", "photos"), "mcm does not read support: leave out --support PATH"),
+        (("photos", "--support", "photos"), "mcm does not read labelled images: leave out --support PATH"),
         (("photos", "--calibration", "c.json"), "a calibration of its own"),
         (("photos", "--method", "neglabel", "--negatives", "none"), "no such file: none"),
         (("photos", "--method", "neglabel", "--negatives", "features"), "'embeddings'"),

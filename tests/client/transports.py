@@ -1,4 +1,4 @@
-"""Servers that are a function, and a clock without waiting."""
+"""Servers that are functions, and a clock that does not wait."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,21 +14,21 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 @dataclass
-class Hours:
-    """A fake clock: only `sleep` advances it."""
+class FakeClock:
+    """A clock that moves only when a caller sleeps."""
 
     now: float = 0.0
-    naps: list[float] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
 
     def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
+        self.pauses.append(seconds)
         self.now += seconds
 
 
-def client_of(handler: Handler, hours: Hours, retries: Retries | None = None) -> Client:
+def client_of(handler: Handler, clock: FakeClock, retries: Retries | None = None) -> Client:
     """A client of a server that is this function."""
     transport = httpx.MockTransport(handler)
-    return Client(URL, transport=transport, retries=retries or Retries(), clock=lambda: hours.now, sleep=hours.sleep)
+    return Client(URL, transport=transport, retries=retries or Retries(), clock=lambda: clock.now, sleep=clock.sleep)
 
 
 def answer_to(request: httpx.Request) -> httpx.Response:
@@ -39,7 +39,7 @@ def answer_to(request: httpx.Request) -> httpx.Response:
 
 
 def in_turn(*replies: httpx.Response | Exception) -> tuple[Handler, list[httpx.Request]]:
-    """The replies, then valid answers; and the requests that came."""
+    """A handler that gives the replies and then valid answers, and the list of requests that it got."""
     left, seen = list(replies), []
 
     def handle(request: httpx.Request) -> httpx.Response:

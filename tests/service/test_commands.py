@@ -53,6 +53,9 @@ def test_options_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_setting_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="workers"):
         serve.command(workers="threads")
+    monkeypatch.setenv("VLM_OOD_PORT", "many")
+    with pytest.raises(SettingsError, match=r"^settings: port: "):
+        keys.list_()
 
 
 def test_settings_read_lists_and_know_loopback() -> None:

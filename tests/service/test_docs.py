@@ -18,6 +18,8 @@ from tests.conftest import ROOT
 from tests.fakes import FakeEncoder
 from tests.service.fakes import FakeEngine, png
 from tests.service.running import running
+from tests.test_docs import python_blocks
+from vlm_ood.client import Client
 from vlm_ood.io.vectors import save_bank, save_features
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,6 +47,23 @@ def test_every_command_of_the_tour_is_answered(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr
     assert ran.stdout.count('"results"') == 4
     assert re.search(r'"decision":"(in|out)"', ran.stdout)
+
+
+def test_the_python_of_the_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data=tmp_path / "data")
+    (tmp_path / "cat.png").write_bytes(png("red"))
+    (tmp_path / "rocket.jpg").write_bytes(png("lime"))
+    save_bank(tmp_path / "negatives.safetensors", vo.text_bank(FakeEncoder(), ["sofa", "lamp", "river"]))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    with running(create_app(settings, FakeEngine(["embedded"])), settings) as url, Client(url) as client:
+        monkeypatch.setenv("SERVER", url)
+        exec("\n".join(python_blocks(API)), names)  # noqa: S102
+        assert client.banks() == ()
+    scores = names["scores"]
+    assert isinstance(scores, list)
+    assert len(scores) == 2
+    assert all(isinstance(score, float) for score in scores)
 
 
 ELSEWHERE = ("vlm-ood serve", "vlm-ood mine", "ViT-B-16/openai")  # runs for ever, for minutes, with a hub

@@ -13,14 +13,16 @@ FLAGS = {part: f"--{part} FILE" for part in PARTS}
 def test_a_missing_part_is_named_as_the_caller_gives_it() -> None:
     with pytest.raises(TaskError, match="neglabel needs negatives: give --negatives FILE"):
         check(DetectorSpec("neglabel", TaskSpec(PETS)), FLAGS)
-    with pytest.raises(TaskError, match=r"clipn needs no: give no=vo\.no_bank"):
+    with pytest.raises(TaskError, match=r"clipn needs negated prompts: give no=vo\.no_bank"):
         check(DetectorSpec("clipn", TaskSpec(PETS)))
 
 
-@pytest.mark.parametrize("part", ["negatives", "no", "support"])
-def test_a_part_that_nothing_reads_is_refused(part: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "title"), [("negatives", "negatives"), ("no", "negated prompts"), ("support", "labelled images")]
+)
+def test_a_part_that_nothing_reads_is_refused(part: str, title: str) -> None:
     given = {"negatives": MinedBank(), "no": PETS, "support": StoredSupport("x")}[part]
-    with pytest.raises(TaskError, match=f"mcm does not read {part}: leave out --{part} FILE"):
+    with pytest.raises(TaskError, match=f"mcm does not read {title}: leave out --{part} FILE"):
         check(DetectorSpec("mcm", TaskSpec(PETS, **{part: given})), FLAGS)  # type: ignore[arg-type]
 
 
@@ -34,13 +36,13 @@ def test_one_of_several_methods_is_enough_to_read_a_part() -> None:
     check_methods([mcm, neglabel], TaskSpec(PETS, negatives=MinedBank()))
     with pytest.raises(TaskError, match="neglabel needs negatives"):
         check_methods([mcm, neglabel], TaskSpec(PETS))
-    with pytest.raises(TaskError, match="mcm and neglabel do not read no"):
+    with pytest.raises(TaskError, match="mcm and neglabel do not read negated prompts"):
         check_methods([mcm, neglabel], TaskSpec(PETS, negatives=MinedBank(), no=PETS))
 
 
 def test_a_part_that_no_method_at_all_reads_is_refused_when_none_is_named() -> None:
     check_methods([], TaskSpec(PETS, negatives=MinedBank(), no=PETS))
-    with pytest.raises(TaskError, match="no method reads support: leave out --support FILE"):
+    with pytest.raises(TaskError, match="no method reads labelled images: leave out --support FILE"):
         check_methods([], TaskSpec(PETS, support=StoredSupport("x")), FLAGS)
 
 

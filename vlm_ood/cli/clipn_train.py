@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlm_ood.cli.common import DeviceOption, EncoderOption, PrecisionOption, notes, open_encoder, progress_bar
+from vlm_ood.cli.common import (
+    DeviceOption,
+    EncoderOption,
+    PrecisionOption,
+    notes,
+    open_encoder,
+    progress_bar,
+    read_precision,
+)
 
 if TYPE_CHECKING:
     from vlm_ood.clipn import Step
@@ -41,7 +49,7 @@ def command(
         batch_size=batch_size,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
-        precision=precision,  # type: ignore[arg-type]
+        precision=read_precision(precision),
         seed=seed,
         workers=workers,
         checkpoint_every=checkpoint_every,

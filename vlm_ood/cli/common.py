@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from vlm_ood.encoders.base import Encoder
     from vlm_ood.encoders.base import Progress as Advance
+    from vlm_ood.encoders.device import Precision
 
 console = Console()  # results
 notes = Console(stderr=True)  # everything else, so that --json and --csv can be piped
@@ -97,12 +98,25 @@ def open_encoder(name: str, device: str, precision: str) -> "Encoder":
         EncoderError: the encoder can't be loaded.
     """
     from vlm_ood.encoders import load_encoder
+
+    checked = read_precision(precision)
+    with notes.status(f"loading {name} ..."):
+        return load_encoder(name, device=device, precision=checked)
+
+
+def read_precision(name: str) -> "Precision":
+    """Read the value of `--dtype`.
+
+    Raises:
+        UnknownNameError: there is no such precision.
+    """
+    from vlm_ood.encoders.device import Precision
     from vlm_ood.errors import UnknownNameError
 
-    if precision not in {"auto", "fp32", "fp16", "bf16"}:
-        raise UnknownNameError("dtype", precision, ["auto", "fp32", "fp16", "bf16"])
-    with notes.status(f"loading {name} ..."):
-        return load_encoder(name, device=device, dtype=precision)  # type: ignore[arg-type]
+    precisions: dict[str, Precision] = {each: each for each in get_args(Precision)}
+    if name not in precisions:
+        raise UnknownNameError("dtype", name, precisions)
+    return precisions[name]
 
 
 @contextmanager

@@ -80,11 +80,10 @@ def revoke(
 @contextmanager
 def _keys(data: Path | None) -> "Iterator[KeyStore]":
     from service.security.keys import KeyStore
-    from service.settings import Settings
+    from service.settings import read_settings
     from service.storage.database import Database
 
-    settings = Settings() if data is None else Settings(data=data)
-    database = Database(settings.sql_url)
+    database = Database(read_settings(data=data).sql_url)
     try:
         yield KeyStore(database)
     finally:

@@ -102,10 +102,11 @@ def command(
         class_neighbours=class_neighbours,
         templates=negative_templates,
     )
+    plan = spec.plan  # reads the lexicon, before an encoder is loaded
     wanted = TaskOptions(classes=classes, bank=bank, templates=templates).class_bank()
     loaded = open_encoder(encoder, device, precision)
     targets = Builder(loaded, FileSources(loaded)).bank(wanted)
-    with progress_bar("encoding the lexicon", spec.plan.prompts) as advance:
+    with progress_bar("encoding the lexicon", plan.prompts) as advance:
         mining = Builder(loaded, progress=advance).mining(spec, targets)
     save_bank(out, mining.negatives)
     if classes_out is not None:

@@ -14,7 +14,6 @@ from vlm_ood.cli.common import (
     BankOption,
     ClassesOption,
     DeviceOption,
-    EncoderOption,
     JsonOption,
     MethodOption,
     NegativesOption,
@@ -37,7 +36,15 @@ def command(
     classes: ClassesOption = None,
     method: MethodOption = "mcm",
     parameters: ParameterOption = None,
-    encoder: EncoderOption = "embedded",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            "-e",
+            help="Name of the encoder; `vlm-ood encoders` lists the forms.",
+            show_default="embedded; with --server the server's default",
+        ),
+    ] = None,
     templates: TemplatesOption = "single",
     features: Annotated[Path | None, typer.Option(help="Vectors instead of images: a safetensors file.")] = None,
     bank: BankOption = None,
@@ -52,7 +59,11 @@ def command(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on standard output.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report into this folder.")] = None,
     server: Annotated[
-        str | None, typer.Option(help="Score on the vlm-ood server at this URL; its key is in VLM_OOD_API_KEY.")
+        str | None,
+        typer.Option(
+            help="Score on the vlm-ood server at this URL; its key is in VLM_OOD_API_KEY. Banks and labelled images "
+            "are uploaded, which needs a key with the access `manage`; they stay on the server until they are deleted."
+        ),
     ] = None,
 ) -> None:
     """Score images, or vectors, against class names; a higher score is more out of distribution (OOD).
@@ -66,7 +77,7 @@ def command(
         classes=classes,
         bank=bank,
         templates=templates,
-        encoder=encoder,
+        encoder=encoder or "embedded",
         negatives=negatives,
         no=no,
         support=support,
@@ -85,7 +96,7 @@ def command(
     if server:
         from vlm_ood.cli.score_server import score_on_server
 
-        scored = score_on_server(request, server)
+        scored = score_on_server(request, server, encoder)
     else:
         scored = score_locally(request)
     if report:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from vlm_ood.cli.common import notes, read_parameters
 from vlm_ood.cli.scoring import Scored, ScoreRequest, checked_spec, picture_files
+from vlm_ood.cli.task_options import labelled_images
 from vlm_ood.client import BankInfo, Client
 from vlm_ood.client.files import File
 from vlm_ood.errors import InputError
-from vlm_ood.evaluation.datasets import read_id_set
-from vlm_ood.evaluation.records import UNLABELLED
 from vlm_ood.io.vectors import load_bank
 from vlm_ood.tasks import StoredBank, TaskSpec
 from vlm_ood.types import TextBank
@@ -36,11 +35,16 @@ class Parts:
     support: Mapping[str, list[File]] | None
 
 
-def score_on_server(request: ScoreRequest, server: str) -> Scored:
+def score_on_server(request: ScoreRequest, server: str, encoder: str | None) -> Scored:
     """Score the images on a server; `$VLM_OOD_API_KEY` is sent as its key where it is set.
 
     Banks and labelled images are uploaded first and stay on the server, where the same content is stored once. Every
     option is checked and every bank is read before anything is sent.
+
+    Args:
+        request: the options.
+        server: its URL.
+        encoder: the name that the user gave, in place of the encoder of `request.task`; None for the server's default.
 
     Raises:
         InputError: an option that works only locally, or a part that can't be used, or that the method lacks or does
@@ -56,7 +60,6 @@ def score_on_server(request: ScoreRequest, server: str) -> Scored:
     files = picture_files(request.images)
     if not files:
         raise InputError("nothing to score: name image files or folders")
-    encoder = None if request.task.encoder == "embedded" else request.task.encoder
     with Client(server, api_key=os.environ.get("VLM_OOD_API_KEY")) as client:
         banks = _upload(client, parts, encoder)
         answer = client.score(
@@ -72,7 +75,7 @@ def score_on_server(request: ScoreRequest, server: str) -> Scored:
             top=request.top,
         )
     facts = {"server": server, "method": request.method, "encoder": answer.encoder}
-    return Scored(tuple(answer.results), dict(zip(map(str, files), files, strict=True)), facts, answer.note)
+    return Scored(tuple(answer.results), {str(file): file for file in files}, facts, answer.note)
 
 
 def _read(task: TaskSpec) -> Parts:
@@ -96,33 +99,30 @@ def _labelled(folder: Path, names: tuple[str, ...]) -> dict[str, list[File]]:
     """The images of a folder by class name; subfolders are matched to the class names as without a server."""
     if not folder.is_dir():
         raise InputError(f"--support {folder}: with --server give the folder of labelled images, not their features")
-    found, _ = read_id_set(folder, names)
+    found = labelled_images(folder, names)
     by_class: dict[str, list[File]] = {}
     for file, label in zip(found.files, found.labels, strict=True):
-        if label != UNLABELLED:
-            by_class.setdefault(names[label], []).append(file)
-    if not by_class:
-        raise InputError(f"--support {folder} has no image in a subfolder that is named like a class")
+        by_class.setdefault(names[label], []).append(file)
     return by_class
 
 
 def _upload(client: Client, parts: Parts, encoder: str | None) -> dict[str, BankInfo]:
-    """Upload the parts, and tell the id of each and the images that could not be used.
+    """Upload the parts, and print the id of each and the images that could not be used.
 
     Returns:
         {part: its bank on the server}.
     """
     uploaded: dict[str, BankInfo] = {}
     with notes.status("uploading banks ..."):
-        for part, bank in parts.banks.items():
-            uploaded[part] = client.upload_bank(bank, encoder=encoder, label=_label(parts.files[part]))
+        # Labelled images first: if they can't be sent, nothing has been stored yet.
         if parts.support is not None:
-            label = _label(parts.files["support"])
-            uploaded["support"] = client.upload_support(parts.support, encoder=encoder, label=label)
-    for part, info in uploaded.items():
-        _tell(f"{parts.files[part]}: bank {info.id} of the server")
-        for failure in info.failed:
-            _tell(f"left out {failure.image}: {failure.error}")
+            file = parts.files["support"]
+            uploaded["support"] = client.upload_support(parts.support, encoder=encoder, label=_label(file))
+            _print_uploaded(file, uploaded["support"])
+        for part, bank in parts.banks.items():
+            file = parts.files[part]
+            uploaded[part] = client.upload_bank(bank, encoder=encoder, label=_label(file))
+            _print_uploaded(file, uploaded[part])
     return uploaded
 
 
@@ -130,5 +130,7 @@ def _label(path: Path) -> str:
     return "".join(character for character in path.name if character.isprintable())[:200]
 
 
-def _tell(text: str) -> None:
-    notes.print(text, markup=False, soft_wrap=True)
+def _print_uploaded(file: Path, info: BankInfo) -> None:
+    notes.print(f"{file}: bank {info.id} of the server", markup=False, soft_wrap=True)
+    for failure in info.failed:
+        notes.print(f"left out {failure.image}: {failure.error}", markup=False, soft_wrap=True)

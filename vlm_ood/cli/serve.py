@@ -1,7 +1,7 @@
 """`vlm-ood serve`: runs the HTTP server."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,24 +24,17 @@ def command(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error.")] = None,
 ) -> None:
     """Run the HTTP server. Every setting is also an environment variable VLM_OOD_*, see docs/operations.md."""
-    from pydantic import ValidationError
-
     from service.run import run
-    from service.settings import Settings, SettingsError
+    from service.settings import read_settings
 
-    given: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "data": data,
-        "encoders": tuple(encoders) if encoders else None,
-        "device": device,
-        "workers": workers,
-        "insecure": insecure,
-        "log_level": log_level,
-    }
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise SettingsError(f"settings: {wrong}") from None
+    settings = read_settings(
+        host=host,
+        port=port,
+        data=data,
+        encoders=tuple(encoders) if encoders else None,
+        device=device,
+        workers=workers,
+        insecure=insecure,
+        log_level=log_level,
+    )
     run(settings)

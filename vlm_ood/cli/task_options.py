@@ -10,7 +10,7 @@ import torch
 from vlm_ood.cli.common import notes, progress_bar, read_classes
 from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.errors import ClassNamesError, InputError
-from vlm_ood.evaluation.datasets import read_id_set
+from vlm_ood.evaluation.datasets import FileSet, read_id_set
 from vlm_ood.evaluation.records import UNLABELLED
 from vlm_ood.io.vectors import load_bank, load_features
 from vlm_ood.pipeline import encode_files
@@ -115,16 +115,33 @@ class FileSources:
     def _from_folder(self, path: Path, classes: TextBank) -> Support:
         if self.encoder is None:
             raise InputError(f"--support {path} is a folder of images: with vectors give a features file with labels")
-        files, _ = read_id_set(path, classes.names)
-        with progress_bar("encoding support images", len(files)) as advance:
+        files = labelled_images(path, classes.names)
+        with progress_bar("encoding labelled images", len(files)) as advance:
             encoded = encode_files(self.encoder, files.files, self.outputs, progress=advance)
         for row, error in encoded.errors.items():
             notes.print(f"left out {files.images[row]}: {error}", markup=False, soft_wrap=True)
-        labels = torch.tensor([files.labels[row] for row in encoded.rows], dtype=torch.long)
-        labelled = labels != UNLABELLED
-        if not labelled.any():
-            raise InputError(f"--support {path} has no usable image in a subfolder that is named like a class")
-        return Support(encoded.features[labelled], labels[labelled])
+        if not encoded.rows:
+            raise InputError(f"--support {path} has no image that can be used")
+        return Support(encoded.features, torch.tensor([files.labels[row] for row in encoded.rows]))
+
+
+def labelled_images(folder: Path, names: Sequence[str]) -> FileSet:
+    """List the images in the subfolders of a folder; subfolders are matched to class names as in `read_id_set`.
+
+    Raises:
+        ClassNamesError: the subfolders are not named like the classes.
+        InputError: there is no such image.
+    """
+    found, _ = read_id_set(folder, names)
+    rows = [row for row, label in enumerate(found.labels) if label != UNLABELLED]
+    if not rows:
+        raise InputError(f"--support {folder} has no image in a subfolder that is named like a class")
+    return FileSet(
+        found.name,
+        tuple(found.images[row] for row in rows),
+        tuple(found.files[row] for row in rows),
+        tuple(found.labels[row] for row in rows),
+    )
 
 
 def build_task(spec: TaskSpec, encoder: "Encoder | None", outputs: Outputs = POOLED) -> Task:

@@ -10,7 +10,6 @@ from typing import TypeVar, Unpack
 import httpx
 
 from vlm_ood.client import banks, calls
-from vlm_ood.client.asks import Ask, Call
 from vlm_ood.client.bank_records import Bank, BankInfo
 from vlm_ood.client.connection import checked_url, headers
 from vlm_ood.client.files import File
@@ -22,7 +21,8 @@ from vlm_ood.client.records import (
     MethodInfo,
     ScoreAnswer,
 )
-from vlm_ood.client.retries import PATIENT, Done, Pause, Reply, Retries, advance, patiently
+from vlm_ood.client.requests import ApiRequest, Call
+from vlm_ood.client.retries import DEFAULT_RETRIES, Done, Pause, Reply, Retries, advance, with_retries
 from vlm_ood.tasks import MinedBank, TemplateBank
 from vlm_ood.types import TextBank
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """As `Client`, for asyncio; files are read in a thread. An asynchronous context manager."""
+    """`Client` for asyncio; files are read in a thread. An asynchronous context manager."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class AsyncClient:
         *,
         api_key: str | None = None,
         timeout: float = 60.0,
-        retries: Retries = PATIENT,
+        retries: Retries = DEFAULT_RETRIES,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -46,7 +46,7 @@ class AsyncClient:
         self._http = httpx.AsyncClient(
             base_url=checked_url(base_url), headers=headers(api_key), timeout=timeout, transport=transport
         )
-        self._retries, self._clock, self._sleep, self._jitter = retries, clock, sleep, random.Random()  # noqa: S311
+        self._retries, self._clock, self._sleep, self._rng = retries, clock, sleep, random.Random()  # noqa: S311
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -67,7 +67,7 @@ class AsyncClient:
         threshold: float | None = None,
         **options: Unpack[DetectorOptions],
     ) -> ScoreAnswer:
-        """One result per file, in their order; arguments and errors as of `Client.score`."""
+        """Score files; arguments and errors as in `Client.score`."""
         return await self._run(
             calls.score("/v1/score", files, calls.detector_options(classes, options), top, threshold)
         )
@@ -75,12 +75,12 @@ class AsyncClient:
     async def score_with(
         self, detector_id: str, files: Sequence[File], *, top: int = 3, threshold: float | None = None
     ) -> ScoreAnswer:
-        """As `score`, by a detector that the server keeps; with a calibration there are decisions and p-values."""
+        """As `score`, with a stored detector; if it has a calibration, results have decisions and p-values."""
         path = f"{calls.detector_path(detector_id)}/score"
         return await self._run(calls.score(path, files, {}, top, threshold))
 
     async def create_detector(self, classes: Sequence[str] | Bank, **options: Unpack[DetectorOptions]) -> DetectorInfo:
-        """Keep a detector; the same content has the same id."""
+        """Store a detector on the server; the same content has the same id."""
         return await self._run(calls.create_detector(classes, options))
 
     async def detectors(self) -> tuple[DetectorInfo, ...]:
@@ -88,7 +88,7 @@ class AsyncClient:
         return await self._run(calls.list_detectors())
 
     async def get(self, detector_id: str) -> DetectorInfo:
-        """All there is to know about a detector."""
+        """Get a detector with all its fields."""
         return await self._run(calls.get_detector(detector_id))
 
     async def delete(self, detector_id: str) -> None:
@@ -98,19 +98,19 @@ class AsyncClient:
     async def calibrate(
         self, detector_id: str, files: Sequence[File], *, keep: float = 0.95, append: bool = False, rule: str = "auto"
     ) -> CalibrationAnswer:
-        """A threshold that keeps the share `keep` of ID images; arguments and errors as of `Client.calibrate`."""
+        """Choose the threshold of a stored detector; arguments and errors as in `Client.calibrate`."""
         return await self._run(calls.calibrate(detector_id, files, keep, append, rule))
 
     async def upload_bank(
         self, bank: TextBank | str | Path, *, encoder: str | None = None, label: str = ""
     ) -> BankInfo:
-        """Store a text bank; arguments and errors as of `Client.upload_bank`."""
+        """Store a text bank on the server; arguments and errors as in `Client.upload_bank`."""
         return await self._run(banks.upload_bank(bank, encoder, label))
 
     async def upload_support(
         self, images: Mapping[str, Sequence[File]], *, encoder: str | None = None, label: str = ""
     ) -> BankInfo:
-        """Store labelled images, which the server encodes; arguments and errors as of `Client.upload_support`."""
+        """Store labelled images, which the server encodes; arguments and errors as in `Client.upload_support`."""
         return await self._run(banks.upload_support(images, encoder, label))
 
     async def make_bank(
@@ -121,7 +121,7 @@ class AsyncClient:
         label: str = "",
         wait_s: float = 1800.0,
     ) -> BankInfo:
-        """Let the server make a bank, and wait for it; arguments and errors as of `Client.make_bank`."""
+        """Let the server make a bank, and wait for it; arguments and errors as in `Client.make_bank`."""
         return await self._run(banks.make_bank(spec, encoder, label, wait_s))
 
     async def banks(self) -> tuple[BankInfo, ...]:
@@ -129,7 +129,7 @@ class AsyncClient:
         return await self._run(banks.list_banks())
 
     async def get_bank(self, bank_id: str, *, limit: int = 20, against: str | None = None) -> BankInfo:
-        """All there is to know about a bank, with a preview of its names; arguments as of `Client.get_bank`."""
+        """Get a bank with all its fields and a preview of its names; arguments as in `Client.get_bank`."""
         return await self._run(banks.get_bank(bank_id, limit, against))
 
     async def delete_bank(self, bank_id: str) -> None:
@@ -137,21 +137,21 @@ class AsyncClient:
         await self._run(banks.delete_bank(bank_id))
 
     async def methods(self) -> tuple[MethodInfo, ...]:
-        """The methods that the server can score with."""
+        """The methods that the server has."""
         return await self._run(calls.list_methods())
 
     async def encoders(self) -> tuple[EncoderInfo, ...]:
-        """The encoders that may be asked for; one of them is the default."""
+        """The encoders that requests may name; one of them is the default."""
         return await self._run(calls.list_encoders())
 
     async def _run(self, call: Call[T]) -> T:
-        talk = patiently(call, self._retries, self._clock, self._jitter)
-        step = await asyncio.to_thread(advance, talk, None)
+        steps = with_retries(call, self._retries, self._clock, self._rng)
+        step = await asyncio.to_thread(advance, steps, None)
         while not isinstance(step, Done):
-            step = await asyncio.to_thread(advance, talk, await self._take(step))
+            step = await asyncio.to_thread(advance, steps, await self._perform(step))
         return step.value
 
-    async def _take(self, step: Ask | Pause) -> Reply:
+    async def _perform(self, step: ApiRequest | Pause) -> Reply:
         if isinstance(step, Pause):
             await self._sleep(step.seconds)
             return None

@@ -1,4 +1,4 @@
-"""The records of banks that a server answers with, and how requests refer to a bank."""
+"""The records of banks in responses, and how requests refer to a bank."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from vlm_ood.tasks import StoredBank, StoredSupport
 
 @dataclass(frozen=True)
 class NearRow:
-    """A row of a bank that is near to another, with their cosine."""
+    """A row of a bank that is similar to another row, and the cosine of the two vectors."""
 
     name: str
     cosine: float
@@ -22,7 +22,7 @@ class NearRow:
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """A name of a bank, and the names whose vectors are most like its own."""
+    """A name of a bank, and the names whose vectors are most similar to its vector."""
 
     name: str
     nearest: tuple[NearRow, ...]
@@ -30,22 +30,22 @@ class PreviewRow:
 
 @dataclass(frozen=True)
 class BankInfo:
-    """A bank kept by the server; in a list only the first eight fields are set.
+    """A bank that the server stores; in a list only the first eight fields are set.
 
     Args:
-        id: by which requests refer to it.
+        id: the id by which requests refer to it.
         kind: "text": names with a vector each; "support": labelled images.
-        label: for people.
-        encoder: whose vectors it holds.
-        rows: names or images; None until a bank that the server makes is made.
-        dim: of the vectors.
-        digest: of the content.
+        label: a note for people.
+        encoder: the name of the encoder that made the vectors.
+        rows: the number of names or images; None while the server makes the bank.
+        dim: the dimension of the vectors.
+        digest: the digest of the content.
         created_at: when it was first stored.
         state: "cold" (stored, and prepared when it is needed), "preparing", "ready" or "failed".
         error: why it failed.
-        spec: what the server makes it from; None when it was uploaded.
-        preview: the first names; None of images.
-        images_per_class: of labelled images.
+        spec: what the server makes it from; None for an uploaded bank.
+        preview: the first names; None for labelled images.
+        images_per_class: {class: number of images}; None for names.
         failed: one result per file that could not be used, with its error.
     """
 
@@ -66,14 +66,14 @@ class BankInfo:
 
 
 Bank = BankInfo | StoredBank | StoredSupport
-"""A bank of the server in the place of what it is made from: as the client answered it, or by its id."""
+"""A bank that the server stores: as the client returned it, or a `StoredBank` or `StoredSupport` with its id."""
 
 
 def names_or_bank(classes: Sequence[str] | Bank) -> Any:
-    """Classes as JSON has them.
+    """The JSON value for classes: a list of names, or a reference to a bank.
 
     Raises:
-        ClassNamesError: one string in place of a list of names.
+        ClassNamesError: the classes are one string instead of a list of names.
     """
     if isinstance(classes, str):
         raise ClassNamesError(f"classes is the string {classes[:50]!r}: give a list of names")
@@ -81,7 +81,7 @@ def names_or_bank(classes: Sequence[str] | Bank) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A bank as the reference that JSON has for it; anything else unchanged."""
+    """The JSON reference to a bank; other values unchanged."""
     if isinstance(value, StoredBank | StoredSupport):
         return {"bank": value.source}
     return {"bank": value.id} if isinstance(value, BankInfo) else value
@@ -92,4 +92,4 @@ def _stored(value: Any) -> Any:
 
 
 AsBank: Final = BeforeValidator(_stored)
-"""Reads {"bank": id} of JSON as a `StoredBank`."""
+"""Reads the JSON value {"bank": id} as a `StoredBank`."""

@@ -9,7 +9,6 @@ from typing import TypeVar, Unpack
 import httpx
 
 from vlm_ood.client import banks, calls
-from vlm_ood.client.asks import Ask, Call
 from vlm_ood.client.bank_records import Bank, BankInfo
 from vlm_ood.client.connection import checked_url, headers
 from vlm_ood.client.files import File
@@ -21,7 +20,8 @@ from vlm_ood.client.records import (
     MethodInfo,
     ScoreAnswer,
 )
-from vlm_ood.client.retries import PATIENT, Done, Pause, Reply, Retries, advance, patiently
+from vlm_ood.client.requests import ApiRequest, Call
+from vlm_ood.client.retries import DEFAULT_RETRIES, Done, Pause, Reply, Retries, advance, with_retries
 from vlm_ood.tasks import MinedBank, TemplateBank
 from vlm_ood.types import TextBank
 
@@ -29,19 +29,19 @@ T = TypeVar("T")
 
 
 class Client:
-    """Blocks until the server has answered; a context manager, safe to share between threads.
+    """A client whose calls return when the server has answered; a context manager, and safe to share between threads.
 
     Args:
-        base_url: of the server, such as http://127.0.0.1:8000.
-        api_key: from `vlm-ood keys create`.
-        timeout: seconds for connecting, and for each wait on an answer.
-        retries: how often and how long a request is repeated while the server is busy or away.
-        transport: in place of the network.
-        clock: seconds that only grow, for the limit of the retries.
-        sleep: called with the seconds to wait.
+        base_url: the URL of the server, such as http://127.0.0.1:8000.
+        api_key: a token from `vlm-ood keys create`.
+        timeout: the longest wait for a connection and for a response, in seconds.
+        retries: how often and how long a request is repeated while the server is busy or can't be reached.
+        transport: sends the requests, for tests; by default over the network.
+        clock: a monotonic clock in seconds, for tests.
+        sleep: waits for a number of seconds, for tests.
 
     Raises:
-        InputError: `base_url` isn't a URL of HTTP.
+        InputError: `base_url` is not an HTTP URL.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Client:
         *,
         api_key: str | None = None,
         timeout: float = 60.0,
-        retries: Retries = PATIENT,
+        retries: Retries = DEFAULT_RETRIES,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -58,7 +58,7 @@ class Client:
         self._http = httpx.Client(
             base_url=checked_url(base_url), headers=headers(api_key), timeout=timeout, transport=transport
         )
-        self._retries, self._clock, self._sleep, self._jitter = retries, clock, sleep, random.Random()  # noqa: S311
+        self._retries, self._clock, self._sleep, self._rng = retries, clock, sleep, random.Random()  # noqa: S311
 
     def __enter__(self) -> "Client":
         return self
@@ -79,16 +79,17 @@ class Client:
         threshold: float | None = None,
         **options: Unpack[DetectorOptions],
     ) -> ScoreAnswer:
-        """One result per file; more than 64 go in several requests, and one that can't be used is an error of its own.
+        """Score files; each has a result, with an error if the file can't be used. More than 64 go in several requests.
 
         Args:
             files: paths, bytes, or pairs of a name and bytes.
             classes: names of the ID classes, or a bank of the server.
             top: how many nearest classes to name.
             threshold: scores above it are OOD.
-            **options: see `DetectorOptions`.
+            **options: the method and its parts, see `DetectorOptions`.
 
         Raises:
+            ClassNamesError: `classes` is one string instead of a list of names.
             ServerError: the server refused, failed, or could not be reached.
         """
         return self._run(calls.score("/v1/score", files, calls.detector_options(classes, options), top, threshold))
@@ -96,11 +97,11 @@ class Client:
     def score_with(
         self, detector_id: str, files: Sequence[File], *, top: int = 3, threshold: float | None = None
     ) -> ScoreAnswer:
-        """As `score`, by a detector that the server keeps; with a calibration there are decisions and p-values."""
+        """As `score`, with a stored detector; if it has a calibration, results have decisions and p-values."""
         return self._run(calls.score(f"{calls.detector_path(detector_id)}/score", files, {}, top, threshold))
 
     def create_detector(self, classes: Sequence[str] | Bank, **options: Unpack[DetectorOptions]) -> DetectorInfo:
-        """Keep a detector; the same content has the same id."""
+        """Store a detector on the server; the same content has the same id."""
         return self._run(calls.create_detector(classes, options))
 
     def detectors(self) -> tuple[DetectorInfo, ...]:
@@ -108,7 +109,7 @@ class Client:
         return self._run(calls.list_detectors())
 
     def get(self, detector_id: str) -> DetectorInfo:
-        """All there is to know about a detector."""
+        """Get a detector with all its fields."""
         return self._run(calls.get_detector(detector_id))
 
     def delete(self, detector_id: str) -> None:
@@ -118,10 +119,15 @@ class Client:
     def calibrate(
         self, detector_id: str, files: Sequence[File], *, keep: float = 0.95, append: bool = False, rule: str = "auto"
     ) -> CalibrationAnswer:
-        """A threshold that keeps the share `keep` of ID images; `append` adds to those given before.
+        """Choose the threshold of a stored detector, which accepts the share `keep` of ID images.
 
-        The rule is "conformal", "empirical", or "auto": conformal where there are enough images. The answer says which
-        it was, and its `note` how many images a guarantee needs when there are too few.
+        Args:
+            detector_id: the id of the detector.
+            files: ID images.
+            keep: the share of ID images to accept.
+            append: whether to add to the images of the calibration before, instead of replacing them.
+            rule: "conformal", "empirical", or "auto": conformal where there are enough images. The result says which
+                it was, and its `note` how many images a guarantee needs when there are too few.
 
         Raises:
             ImageError: no file can be read.
@@ -130,12 +136,12 @@ class Client:
         return self._run(calls.calibrate(detector_id, files, keep, append, rule))
 
     def upload_bank(self, bank: TextBank | str | Path, *, encoder: str | None = None, label: str = "") -> BankInfo:
-        """Store a text bank, such as one from `vlm-ood mine`; the same content has the same id.
+        """Store a text bank on the server, such as one from `vlm-ood mine`; the same content has the same id.
 
         Args:
-            bank: itself, or its safetensors file.
-            encoder: whose vectors it has, a name of `encoders()`; by default the server's first.
-            label: for people; not a part of the content.
+            bank: the bank, or the path of its safetensors file.
+            encoder: the encoder that made its vectors, a name of `encoders()`; by default the server's default.
+            label: a note for people; not a part of the content.
 
         Raises:
             FileNotFoundError, StorageError, VectorError: the file can't be read.
@@ -146,7 +152,7 @@ class Client:
     def upload_support(
         self, images: Mapping[str, Sequence[File]], *, encoder: str | None = None, label: str = ""
     ) -> BankInfo:
-        """Store labelled images, which the server encodes; `failed` of the answer has those that can't be used.
+        """Store labelled images, which the server encodes; `failed` of the result has those that can't be used.
 
         Args:
             images: files by class name. All go in one request: at most 512, and 64 MiB together.
@@ -154,8 +160,8 @@ class Client:
             label: as in `upload_bank`.
 
         Raises:
-            InputError: more images or bytes than that.
-            ImageError: a class without a file that can be read.
+            InputError: there are more images or bytes than that.
+            ImageError: a class has no file that can be read.
             ServerError: the server refused, failed, or could not be reached.
         """
         return self._run(banks.upload_support(images, encoder, label))
@@ -171,14 +177,14 @@ class Client:
         """Let the server make a bank from names and templates, or mine one; the same spec has the same id.
 
         Args:
-            spec: what it is made from. The classes of a `MinedBank` are a `TemplateBank`, or a `StoredBank` with the
-                id of a bank.
-            encoder: that encodes it, a name of `encoders()`; by default the server's first.
-            label: for people; not a part of the content.
-            wait_s: seconds to wait until it is made; after that the `state` of the answer is "preparing".
+            spec: what the bank is made from. The classes of a `MinedBank` are a `TemplateBank`, or a `StoredBank` with
+                the id of a bank.
+            encoder: the encoder that makes the vectors, a name of `encoders()`; by default the server's default.
+            label: a note for people; not a part of the content.
+            wait_s: how many seconds to wait; if the bank is not ready then, the `state` of the result is "preparing".
 
         Raises:
-            ClassNamesError, InputError: a spec that the server can't make a bank of.
+            ClassNamesError, InputError: the server can't make a bank from this spec.
             ServerError: the bank can't be made, or the server refused, failed, or could not be reached.
         """
         return self._run(banks.make_bank(spec, encoder, label, wait_s))
@@ -188,12 +194,12 @@ class Client:
         return self._run(banks.list_banks())
 
     def get_bank(self, bank_id: str, *, limit: int = 20, against: str | None = None) -> BankInfo:
-        """All there is to know about a bank, with a `preview` of its names.
+        """Get a bank with all its fields and a `preview` of its names.
 
         Args:
-            bank_id: of the bank.
+            bank_id: the id of the bank.
             limit: how many names to show, up to 200.
-            against: id of the bank in which their nearest rows are looked for; by default the same bank.
+            against: the id of the bank whose most similar rows are shown with each name; by default the same bank.
         """
         return self._run(banks.get_bank(bank_id, limit, against))
 
@@ -202,21 +208,21 @@ class Client:
         self._run(banks.delete_bank(bank_id))
 
     def methods(self) -> tuple[MethodInfo, ...]:
-        """The methods that the server can score with."""
+        """The methods that the server has."""
         return self._run(calls.list_methods())
 
     def encoders(self) -> tuple[EncoderInfo, ...]:
-        """The encoders that may be asked for; one of them is the default."""
+        """The encoders that requests may name; one of them is the default."""
         return self._run(calls.list_encoders())
 
     def _run(self, call: Call[T]) -> T:
-        talk = patiently(call, self._retries, self._clock, self._jitter)
-        step = advance(talk, None)
+        steps = with_retries(call, self._retries, self._clock, self._rng)
+        step = advance(steps, None)
         while not isinstance(step, Done):
-            step = advance(talk, self._take(step))
+            step = advance(steps, self._perform(step))
         return step.value
 
-    def _take(self, step: Ask | Pause) -> Reply:
+    def _perform(self, step: ApiRequest | Pause) -> Reply:
         if isinstance(step, Pause):
             return self._sleep(step.seconds)
         try:

@@ -1,6 +1,6 @@
-"""Every call as a conversation: a generator that gives what to ask, takes the response, and ends with the answer.
+"""The calls of the clients, each a generator that yields requests, is sent their responses, and returns the result.
 
-It neither sends nor waits, so that the blocking and the asynchronous client share it.
+They neither send nor wait, so that the blocking and the asynchronous client share them.
 """
 
 from collections import Counter
@@ -13,7 +13,6 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
-from vlm_ood.client.asks import Ask, Call, all_pages, check, failures, form, named_failures, parsed, results_of
 from vlm_ood.client.bank_records import Bank, names_or_bank, plain
 from vlm_ood.client.files import MAX_CALIBRATION_IMAGES, File, batches, name_of
 from vlm_ood.client.records import (
@@ -23,6 +22,17 @@ from vlm_ood.client.records import (
     EncoderInfo,
     MethodInfo,
     ScoreAnswer,
+)
+from vlm_ood.client.requests import (
+    ApiRequest,
+    Call,
+    all_pages,
+    check,
+    failures,
+    form,
+    named_failures,
+    parsed,
+    results_of,
 )
 from vlm_ood.errors import ImageError
 from vlm_ood.results import ImageResult
@@ -40,9 +50,9 @@ def score(
     """Score files, in several requests when they are many.
 
     Args:
-        path: of the route.
+        path: the path of the route.
         files: the images.
-        options: of the detector, as JSON has them; none for a detector of the path.
+        options: the options of the detector as JSON values; empty where the path names a detector.
         top: how many nearest classes to name.
         threshold: scores above it are out of distribution.
 
@@ -54,8 +64,8 @@ def score(
     results: dict[int, ImageResult] = {}
     encoder, method, timings = "", str(options.get("method", "")), Counter[str]()
     for batch in batches(files, errors):
-        response = yield Ask("POST", path, form(batch, fields))
-        encoder, method = parsed(response, lambda said: (str(said["encoder"]), str(said["method"])))
+        response = yield ApiRequest("POST", path, form(batch, fields))
+        encoder, method = parsed(response, lambda body: (str(body["encoder"]), str(body["method"])))
         results |= parsed(response, partial(_all_results, list(batch.contents)))
         timings.update(server_timings(response))
     results |= {row: ImageResult("", error=error) for row, error in errors.items()}
@@ -64,7 +74,7 @@ def score(
 
 
 def calibrate(detector_id: str, files: Sequence[File], keep: float, append: bool, rule: str) -> Call[CalibrationAnswer]:
-    """Calibrate from files, in several requests when they are hundreds: the first replaces, the others add.
+    """Calibrate from files, in several requests when there are many: the first one replaces, the others append.
 
     Raises:
         ImageError: no file can be read.
@@ -77,9 +87,9 @@ def calibrate(detector_id: str, files: Sequence[File], keep: float, append: bool
         adding = append or answer is not None
         path = f"{detector_path(detector_id)}/calibration"
         fields = {"keep": keep, "append": adding, "rule": rule}
-        response = yield Ask("PUT", path, form(batch, fields), repeatable=not adding)
+        response = yield ApiRequest("PUT", path, form(batch, fields), repeatable=not adding)
         failed |= parsed(response, partial(failures, list(batch.contents)))
-        answer = parsed(response, lambda said: CALIBRATION.validate_python({**said, "failed": ()}))
+        answer = parsed(response, lambda body: CALIBRATION.validate_python({**body, "failed": ()}))
     if answer is None:
         raise ImageError(
             f"none of the {len(files)} files can be read: {next(iter(errors.values()), 'give at least one')}"
@@ -88,41 +98,42 @@ def calibrate(detector_id: str, files: Sequence[File], keep: float, append: bool
 
 
 def create_detector(classes: Sequence[str] | Bank, options: DetectorOptions) -> Call[DetectorInfo]:
-    """Keep a detector; the same content has the same id."""
+    """Store a detector; the same content has the same id."""
     return parsed(
-        (yield Ask("POST", "/v1/detectors", {"json": detector_options(classes, options)})), DETECTOR.validate_python
+        (yield ApiRequest("POST", "/v1/detectors", {"json": detector_options(classes, options)})),
+        DETECTOR.validate_python,
     )
 
 
 def get_detector(detector_id: str) -> Call[DetectorInfo]:
-    """All there is to know about one."""
-    return parsed((yield Ask("GET", detector_path(detector_id))), DETECTOR.validate_python)
+    """Get a detector."""
+    return parsed((yield ApiRequest("GET", detector_path(detector_id))), DETECTOR.validate_python)
 
 
 def delete_detector(detector_id: str) -> Call[None]:
-    """Delete one and its calibration."""
-    check((yield Ask("DELETE", detector_path(detector_id))))
+    """Delete a detector and its calibration."""
+    check((yield ApiRequest("DELETE", detector_path(detector_id))))
 
 
 def list_detectors() -> Call[tuple[DetectorInfo, ...]]:
-    """All pages, newest first."""
+    """List the detectors, newest first."""
     return (yield from all_pages("/v1/detectors", "detectors", DETECTORS.validate_python))
 
 
 def list_methods() -> Call[tuple[MethodInfo, ...]]:
-    """Every method."""
-    response = yield Ask("GET", "/v1/methods")
-    return parsed(response, lambda said: METHODS.validate_python(said["methods"]))
+    """List the methods."""
+    response = yield ApiRequest("GET", "/v1/methods")
+    return parsed(response, lambda body: METHODS.validate_python(body["methods"]))
 
 
 def list_encoders() -> Call[tuple[EncoderInfo, ...]]:
-    """Every encoder that may be asked for."""
-    response = yield Ask("GET", "/v1/encoders")
-    return parsed(response, lambda said: ENCODERS.validate_python(said["encoders"]))
+    """List the encoders that requests may name."""
+    response = yield ApiRequest("GET", "/v1/encoders")
+    return parsed(response, lambda body: ENCODERS.validate_python(body["encoders"]))
 
 
 def detector_options(classes: Sequence[str] | Bank, options: DetectorOptions) -> dict[str, Any]:
-    """As JSON has them; what is None is left to the server.
+    """The options of a detector as JSON values; those that are None are left out, so that the server's defaults apply.
 
     Raises:
         ClassNamesError: one string in place of a list of names.
@@ -132,12 +143,12 @@ def detector_options(classes: Sequence[str] | Bank, options: DetectorOptions) ->
 
 
 def detector_path(detector_id: str) -> str:
-    """Of a detector; an id can't lead elsewhere."""
+    """The path of a detector; the id is quoted, so that it can't name another route."""
     return f"/v1/detectors/{quote(detector_id, safe='')}"
 
 
 def server_timings(response: httpx.Response) -> dict[str, float]:
-    """Seconds by stage, from `Server-Timing`."""
+    """{stage: seconds}, from the header `Server-Timing`."""
     seconds: dict[str, float] = {}
     for part in response.headers.get("Server-Timing", "").split(","):
         name, _, duration = part.strip().partition(";dur=")
@@ -148,8 +159,8 @@ def server_timings(response: httpx.Response) -> dict[str, float]:
     return seconds
 
 
-def _all_results(rows: Sequence[int], said: Mapping[str, Any]) -> dict[int, ImageResult]:
-    results = results_of(rows, said["results"])
+def _all_results(rows: Sequence[int], body: Mapping[str, Any]) -> dict[int, ImageResult]:
+    results = results_of(rows, body["results"])
     if len(results) != len(rows):
         raise ValueError(f"{len(results)} results for {len(rows)} images")
     return results

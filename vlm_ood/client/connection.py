@@ -1,4 +1,4 @@
-"""How both clients reach a server."""
+"""The URL and the headers with which both clients send requests."""
 
 import httpx
 
@@ -6,10 +6,10 @@ from vlm_ood.errors import InputError
 
 
 def checked_url(base_url: str) -> httpx.URL:
-    """The URL of a server.
+    """Check the URL of a server.
 
     Raises:
-        InputError: not a URL of HTTP.
+        InputError: it is not an HTTP URL.
     """
     try:
         url = httpx.URL(base_url)
@@ -21,5 +21,5 @@ def checked_url(base_url: str) -> httpx.URL:
 
 
 def headers(api_key: str | None) -> dict[str, str]:
-    """What every request carries."""
+    """The headers of every request."""
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}

@@ -1,4 +1,4 @@
-"""From what a caller gives to files in requests of a size that a server takes."""
+"""Reads image files, and groups them into requests of a size that a server accepts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,34 +19,34 @@ MAX_FILE_BYTES: Final = ImageLimits().max_bytes
 
 @dataclass
 class Batch:
-    """Contents of one request by their row among all files."""
+    """The contents of the files of one request, by the row of the file."""
 
     max_images: int
     contents: dict[int, bytes] = field(default_factory=dict)
     size: int = 0
 
     def takes(self, content: bytes) -> bool:
-        """Whether there is room; an empty batch takes anything."""
+        """Whether there is room for another file; in an empty batch there always is."""
         return not self.contents or (len(self.contents) < self.max_images and self.size + len(content) <= MAX_BYTES)
 
     def add(self, row: int, content: bytes) -> None:
-        """One more file."""
+        """Add a file."""
         self.contents[row] = content
         self.size += len(content)
 
 
 def name_of(file: File, row: int) -> str:
-    """How results call the file."""
+    """The name of the file in results."""
     if isinstance(file, bytes):
         return f"image {row + 1}"
     return file[0] if isinstance(file, tuple) else str(file)
 
 
 def content_of(file: File) -> bytes:
-    """The bytes.
+    """The bytes of the file.
 
     Raises:
-        ImageError: a file that can't be read, or more bytes than any picture should have.
+        ImageError: it can't be read, or has more than `MAX_FILE_BYTES`.
     """
     if isinstance(file, str | Path):
         return _read(Path(file))
@@ -67,11 +67,11 @@ def _read(path: Path) -> bytes:
 
 def _check_size(size: int) -> None:
     if size > MAX_FILE_BYTES:
-        raise ImageError(f"{size:,} bytes, the limit is {MAX_FILE_BYTES:,}: shrink the picture")
+        raise ImageError(f"{size:,} bytes, the limit is {MAX_FILE_BYTES:,}: shrink the image")
 
 
 def batches(files: Sequence[File], errors: dict[int, str], max_images: int = MAX_IMAGES) -> Iterator[Batch]:
-    """The files in as few requests as the limits allow, each read when its turn comes; `errors` takes the others."""
+    """Group the files into batches, each read when it is needed; errors of unreadable files go into `errors`."""
     batch = Batch(max_images)
     for row, file in enumerate(files):
         try:

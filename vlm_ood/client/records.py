@@ -1,4 +1,4 @@
-"""What a server is asked and what it answers."""
+"""The options of requests, and the records in responses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from vlm_ood.tasks import StoredBank
 
 
 class DetectorOptions(TypedDict, total=False):
-    """What makes a detector besides its classes; the server has a default for each.
+    """The options of a detector besides its classes; the server has a default for each.
 
     Args:
         method: a name of `methods()`.
         parameters: of the method.
         encoder: a name of `encoders()`.
-        templates: a set of prompts by name, or sentences with one {} each.
+        templates: the name of a set of templates, or a list of templates with one {} each.
         negatives: for methods that need them: {"recipe": ..., "lexicon": ...}, {"words": [...]} or a bank.
-        no_templates: sentences that negate a class, for methods that need negated prompts.
-        no: a bank of negated prompts, in place of `no_templates`.
+        no_templates: templates that negate a class, for methods that need negated prompts.
+        no: a bank of negated prompts, instead of `no_templates`.
         support: a bank of labelled images, for methods that need them.
     """
 
@@ -39,11 +39,11 @@ class ScoreAnswer:
     """One result per image, in the order of the files.
 
     Args:
-        results: higher scores are more OOD; a file that can't be used has an error in its place.
-        encoder: that the server used; empty when no file could be sent.
-        method: likewise.
-        note: what to know about the decisions, if there is something.
-        timings: seconds of the server's work by stage, over all requests.
+        results: a higher score is more OOD; a file that can't be used has a result with an error.
+        encoder: the encoder that the server used; empty when no file could be sent.
+        method: the method that the server used.
+        note: what a reader must know about the decisions, or None.
+        timings: {stage: seconds of the server's work over all requests}.
     """
 
     results: tuple[ImageResult, ...]
@@ -55,7 +55,7 @@ class ScoreAnswer:
 
 @dataclass(frozen=True)
 class CalibrationInfo:
-    """A threshold, the share of ID images that it keeps, and how many images it rests on."""
+    """A threshold, the share of ID images that it accepts, and the number of images that it was computed from."""
 
     keep: float
     threshold: float
@@ -68,9 +68,9 @@ class CalibrationAnswer(CalibrationInfo):
     """A new calibration, and the files that could not be used for it.
 
     Args:
-        rule: that gave the threshold: "conformal" or "empirical".
+        rule: the rule that gave the threshold: "conformal" or "empirical".
         tolerance: an image is OOD when its score is above the threshold by more than this.
-        note: what to know before relying on it, such as that the images are too few for a guarantee.
+        note: what a reader must know before using it, such as that there are too few images for a guarantee; or None.
         failed: one result per file that could not be used, with its error.
     """
 
@@ -82,7 +82,7 @@ class CalibrationAnswer(CalibrationInfo):
 
 @dataclass(frozen=True)
 class DetectorInfo:
-    """A detector kept by the server; a list has no more than its first six fields."""
+    """A detector that the server stores; in a list only the first six fields are set."""
 
     id: str
     method: str
@@ -118,7 +118,7 @@ class MethodInfo:
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """An encoder of the server; its sizes are known once it was loaded."""
+    """An encoder of the server; the fields after `default` are set once it was loaded."""
 
     name: str
     state: str

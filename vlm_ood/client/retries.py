@@ -1,4 +1,4 @@
-"""When a request is repeated, and after how many seconds."""
+"""When a request is sent again, and how long the client waits before that."""
 
 import random
 from collections.abc import Callable, Generator
@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 import httpx
 
-from vlm_ood.client.asks import Ask, Call
+from vlm_ood.client.requests import ApiRequest, Call
 from vlm_ood.errors import ParameterError, ServerError
 
 T = TypeVar("T")
@@ -29,14 +29,14 @@ class Pause:
 
 @dataclass(frozen=True)
 class Retries:
-    """How often and how long a request is repeated after 429, 503 and lost connections.
+    """How often and how long a request is repeated after the status 429 or 503, or a lost connection.
 
     Args:
-        attempts: of one request, the first included.
-        total_s: a retry that would begin later than this after the first attempt is not made.
-        first_s: the longest first pause; it doubles with each attempt, and half of it is random, so that many clients
-            don't repeat their requests at the same moment.
-        longest_s: of a pause that the server did not ask for.
+        attempts: how often one request is sent at most.
+        total_s: no attempt starts later than this many seconds after the first.
+        first_s: the longest first pause; it doubles with each attempt. A pause is a random share of it, at least half,
+            so that many clients don't send again at the same time.
+        longest_s: the longest pause where the response has no `Retry-After`.
     """
 
     attempts: int = 5
@@ -46,21 +46,21 @@ class Retries:
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
-            raise ParameterError(f"attempts is {self.attempts}: at least 1, the first")
+            raise ParameterError(f"attempts is {self.attempts}: give at least 1")
 
-    def pause_s(self, attempt: int, reply: Reply, jitter: random.Random) -> float:
-        """What `Retry-After` says, else back-off, before attempt number `attempt` + 1."""
+    def pause_s(self, attempt: int, reply: Reply, rng: random.Random) -> float:
+        """Return the seconds to wait after an attempt: those of `Retry-After`, or else an exponential back-off."""
         asked = retry_after_s(reply.headers) if isinstance(reply, httpx.Response) else None
         if asked is not None:
             return asked
-        return min(self.longest_s, self.first_s * 2.0 ** min(attempt - 1, 60)) * jitter.uniform(0.5, 1)
+        return min(self.longest_s, self.first_s * 2.0 ** min(attempt - 1, 60)) * rng.uniform(0.5, 1)
 
 
-PATIENT: Final = Retries()
+DEFAULT_RETRIES: Final = Retries()
 
 
 def retry_after_s(headers: httpx.Headers) -> float | None:
-    """Seconds from now; a date is compared with the server's own `Date`, so that clocks needn't agree."""
+    """Return the seconds in `Retry-After`; a date is compared with the server's `Date`, not with the local clock."""
     given = headers.get("Retry-After", "").strip()
     if given.isascii() and given.isdigit():
         return float(given)
@@ -71,20 +71,20 @@ def retry_after_s(headers: httpx.Headers) -> float | None:
     return max(0.0, (then - now).total_seconds())
 
 
-def patiently(
-    call: Call[T], retries: Retries, clock: Callable[[], float], jitter: random.Random
-) -> Generator[Ask | Pause, Reply, T]:
-    """The same call, with pauses and repetitions between what it asks.
+def with_retries(
+    call: Call[T], retries: Retries, clock: Callable[[], float], rng: random.Random
+) -> Generator[ApiRequest | Pause, Reply, T]:
+    """Run a call, with pauses and repeated requests; yields each request, and each pause before the next one.
 
     Raises:
         ServerError: the server could not be reached.
     """
     try:
-        ask = next(call)
+        request = next(call)
         while True:
-            if ask.after_s:
-                yield Pause(ask.after_s)
-            ask = call.send((yield from _insist(ask, retries, clock, jitter)))
+            if request.after_s:
+                yield Pause(request.after_s)
+            request = call.send((yield from _repeated(request, retries, clock, rng)))
     except StopIteration as end:
         done: T = end.value
         return done
@@ -92,28 +92,28 @@ def patiently(
 
 @dataclass(frozen=True)
 class Done(Generic[T]):
-    """The end of a call; an exception of its own could not leave a thread."""
+    """The end of a call. It is a value because a StopIteration can't be passed on from a thread to a coroutine."""
 
     value: T
 
 
-def advance(talk: Generator[Ask | Pause, Reply, T], reply: Reply) -> Ask | Pause | Done[T]:
-    """The next step of a conversation; `reply` is None at the start and after a pause."""
+def advance(steps: Generator[ApiRequest | Pause, Reply, T], reply: Reply) -> ApiRequest | Pause | Done[T]:
+    """Return the next request or pause, or the result; `reply` is None at the start and after a pause."""
     try:
-        return talk.send(reply)
+        return steps.send(reply)
     except StopIteration as end:
         return Done(end.value)
 
 
-def _insist(
-    ask: Ask, retries: Retries, clock: Callable[[], float], jitter: random.Random
-) -> Generator[Ask | Pause, Reply, httpx.Response]:
+def _repeated(
+    request: ApiRequest, retries: Retries, clock: Callable[[], float], rng: random.Random
+) -> Generator[ApiRequest | Pause, Reply, httpx.Response]:
     started = clock()
     for attempt in range(1, retries.attempts + 1):
-        reply = yield ask
-        if not _worth_repeating(ask, reply) or attempt >= retries.attempts:
+        reply = yield request
+        if not _worth_repeating(request, reply) or attempt >= retries.attempts:
             break
-        seconds = retries.pause_s(attempt, reply, jitter)
+        seconds = retries.pause_s(attempt, reply, rng)
         if clock() - started + seconds > retries.total_s:
             break
         yield Pause(seconds)
@@ -122,10 +122,10 @@ def _insist(
     return reply
 
 
-def _worth_repeating(ask: Ask, reply: Reply) -> bool:
+def _worth_repeating(request: ApiRequest, reply: Reply) -> bool:
     if isinstance(reply, httpx.Response):
         return reply.status_code in (429, 503)
-    return isinstance(reply, LOST if ask.repeatable else NEVER_ARRIVED)
+    return isinstance(reply, LOST if request.repeatable else NEVER_ARRIVED)
 
 
 def _moment(date: str) -> datetime | None:

@@ -7,7 +7,7 @@ from typing import Any
 from vlm_ood.detectors import Detector, create_detector, detector_names
 from vlm_ood.encoders.outputs import Capability
 from vlm_ood.errors import ParameterError
-from vlm_ood.types import Task
+from vlm_ood.types import Task, titles
 
 
 def parse_method(given: str) -> Detector[Any]:
@@ -46,9 +46,9 @@ def available_methods(
         except ParameterError as error:
             skipped[name] = str(error)
             continue
-        missing = sorted(part for part in detector.needs if getattr(task, part) is None)
+        missing = [part for part in detector.needs if getattr(task, part) is None]
         if missing:
-            skipped[name] = f"needs {' and '.join(missing)}"
+            skipped[name] = f"needs {titles(missing)}"
         elif unseen := sorted(detector.outputs.needs - capabilities):
             skipped[name] = f"needs {' and '.join(unseen)}"
         elif len(task.classes) < detector.min_classes:

@@ -1,4 +1,4 @@
-"""What a text bank is made of, as plain records with one canonical form."""
+"""Plain records that describe what a text bank is made from; each has one canonical form."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -13,19 +13,19 @@ from vlm_ood.negatives import MiningPlan, check_draw, recipe_named
 from vlm_ood.text import clean_names, templates_named
 
 TemplateChoice = str | tuple[str, ...]
-"""The name of a set in `prompts/`, or sentences with one "{}" each."""
+"""The name of a set in `prompts/`, or templates with one "{}" each."""
 
 
 @dataclass(frozen=True)
 class TemplateBank:
-    """One row per name, averaged over templates: classes, or negated prompts for the same names.
+    """A bank with one row per name, averaged over templates: classes, or negated prompts of classes.
 
     Args:
-        names: cleaned, each once.
+        names: the names, each once; spaces around them are removed.
         templates: see `TemplateChoice`.
 
     Raises:
-        ClassNamesError, TemplateError, UnknownNameError: names or templates that can't be used.
+        ClassNamesError, TemplateError, UnknownNameError: a name or a template can't be used.
     """
 
     kind: ClassVar[str] = "templates"
@@ -47,27 +47,27 @@ class TemplateBank:
 
 @dataclass(frozen=True)
 class MinedBank:
-    """Words of a lexicon that are unlike the classes; see `vlm_ood.negatives.mine_negatives` for each argument.
+    """A bank of words of a lexicon that are not similar to the classes; arguments as in `vo.mine_negatives`.
 
     Args:
         recipe: "neglabel" or "csp".
         lexicon: "wordnet-full" or "wordnet-paper"; not read when `words` are given.
-        words: a list of the caller's own.
-        only: lexicographer files to keep.
-        under: synsets whose words are kept.
-        not_under: synsets whose words are left out.
-        quantile: of a word's cosines to the classes.
-        keep: share of the nouns and of the adjectives.
+        words: the caller's own words instead of a lexicon.
+        only: the lexicographer files whose words are kept; empty for all.
+        under: the synsets whose words are kept; empty for all.
+        not_under: the synsets whose words are left out.
+        quantile: the quantile of a word's cosines to the classes by which words are ranked.
+        keep: the share of the nouns and of the adjectives that is kept.
         synonyms: whether synonyms of the class names are left out.
-        seed: of csp's superclasses.
-        draw: how they are drawn.
-        overlap: what a word counts as that is noun and adjective.
-        class_neighbours: words near each class that count as classes in the mining.
-        templates: of nouns; the recipe's own when None.
+        seed: the seed of csp's random superclasses.
+        draw: how csp chooses superclasses.
+        overlap: what a word that is noun and adjective counts as.
+        class_neighbours: how many words nearest to each class count as classes in the mining.
+        templates: the templates of nouns; the recipe's own when None.
         classes: what the words are compared with; the classes of the task when None.
 
     Raises:
-        ParameterError, UnknownNameError, TemplateError: a value that can't be used.
+        UnknownNameError, TemplateError: a name or a template can't be used.
     """
 
     kind: ClassVar[str] = "mined"
@@ -97,7 +97,11 @@ class MinedBank:
 
     @cached_property
     def plan(self) -> MiningPlan:
-        """The plan of this mining; reads the lexicon."""
+        """The plan of this mining; reads the lexicon.
+
+        Raises:
+            ParameterError, UnknownNameError, LexiconError: a number, a restriction or the lexicon can't be used.
+        """
         words = lexicon_named(self.lexicon) if self.words is None else lexicon_from_words(self.words)
         words = restrict(words, only=self.only, under=self.under, not_under=self.not_under)
         recipe = recipe_named(self.recipe).changed(self.templates, None, None)
@@ -116,12 +120,12 @@ class MinedBank:
 
 @dataclass(frozen=True)
 class NoTowerBank:
-    """Negated prompts of the classes from a trained CLIPN tower.
+    """A bank of negated prompts of the classes from a trained CLIPN tower.
 
     Args:
         tower: a file from `vlm-ood clipn-train` or `clipn-import`.
-        templates: the affirmative ones of the classes: the tower negates them.
-        names: by default those of the classes.
+        templates: the affirmative templates of the classes, which the tower negates.
+        names: the class names; those of the task when None.
     """
 
     kind: ClassVar[str] = "no-tower"
@@ -133,11 +137,11 @@ class NoTowerBank:
 
 @dataclass(frozen=True)
 class StoredBank:
-    """A bank that exists: uploaded, mined or trained before.
+    """A bank that exists already: it was uploaded, mined or trained before.
 
     Args:
-        source: where it is: a file, or the id of a bank of the server.
-        digest: of its content; the source is not part of its identity.
+        source: where it is stored: a file, or the id of a bank of the server.
+        digest: the digest of its content. With a digest, the source is not a part of its identity.
     """
 
     kind: ClassVar[str] = "stored"
@@ -199,15 +203,15 @@ _ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
 
 
 def to_plain(value: Any) -> Any:
-    """Tuples as lists: what JSON gives back."""
+    """The value as JSON restores it, with lists for tuples."""
     return _ANYTHING.dump_python(value, mode="json")
 
 
 def identity_of(plain: Any) -> Any:
-    """What digests are made of, from the plain form of a bank or of what holds banks.
+    """What a digest is computed from, given the plain form of a bank or of a record that contains banks.
 
     Values that equal their defaults are left out, so that a digest stays the same when a later version adds an option.
-    A stored part is what its content is, wherever it lies; one without a digest is known by its source alone.
+    A stored part is identified by the digest of its content, or by its source if it has no digest.
     """
     if isinstance(plain, dict):
         record = _BANKS.get(str(plain.get("kind")))
@@ -217,6 +221,6 @@ def identity_of(plain: Any) -> Any:
 
 
 def changed(plain: Mapping[str, Any], record: type[Any]) -> dict[str, Any]:
-    """The plain values of a record that differ from its defaults, or have none."""
+    """The plain values of a record that are not the default of their field; fields may have no default."""
     defaults = {each.name: to_plain(each.default) for each in fields(record) if each.default is not MISSING}
     return {name: value for name, value in plain.items() if name not in defaults or value != defaults[name]}

@@ -1,4 +1,4 @@
-"""From specs to banks, tasks and fitted detectors, given a text encoder: a real one, or the engine's in the server."""
+"""Makes banks, tasks and fitted detectors from their specs, with a text encoder: a network, or the server's engine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class Sources(Protocol):
     """Where stored parts are read from."""
 
     def bank(self, stored: StoredBank) -> TextBank:
-        """The bank of that source.
+        """Read the bank of this source.
 
         Raises:
             FileNotFoundError, StorageError, VectorError: it can't be read.
         """
 
     def support(self, stored: StoredSupport, classes: TextBank) -> Support:
-        """The labelled images of that source; labels are rows of the classes.
+        """Read the labelled images of this source; labels are rows of the classes.
 
         Raises:
             FileNotFoundError, StorageError, VectorError, InputError: it can't be read or does not fit the classes.
@@ -38,9 +38,9 @@ class Builder:
     """Makes banks, tasks and fitted detectors from their specs.
 
     Args:
-        encoder: encodes text; None where every part is stored vectors. A bank of a CLIPN tower wants a whole `Encoder`.
-        sources: where stored parts are; None where there are none.
-        banks: where banks of templates are kept; by default the user's cache folder.
+        encoder: encodes text; None where every part is stored vectors. A CLIPN tower needs a whole `Encoder`.
+        sources: reads stored parts; None where there are none.
+        banks: the cache of banks made from templates; by default in the user's cache folder.
         mine: how negatives are mined; by default `vlm_ood.negatives.mine` with the user's cache folder.
         progress: called with the number of prompts done since the last call.
     """
@@ -55,15 +55,15 @@ class Builder:
         """The detector fitted to its task.
 
         Raises:
-            InputError: a part that can't be used.
+            InputError: a part can't be used.
         """
         return spec.detector.fit(self.task(spec.task))
 
     def task(self, spec: TaskSpec) -> Task:
-        """The task, every part on the device of the encoder.
+        """The task, with every part on the device of the encoder.
 
         Raises:
-            InputError: a part that can't be used.
+            InputError: a part can't be used.
         """
         classes = self.bank(spec.classes)
         device = classes.embeddings.device
@@ -76,8 +76,8 @@ class Builder:
         """One bank.
 
         Args:
-            spec: what it is made of.
-            classes: what words are mined against, and the names of negated prompts, where the spec leaves them out.
+            spec: what the bank is made from.
+            classes: the classes for mining and for negated prompts, where the spec does not have them.
 
         Raises:
             InputError, CapabilityError, EncoderError: it can't be made.
@@ -117,5 +117,5 @@ class Builder:
 
     def _sources(self) -> Sources:
         if self.sources is None:
-            raise InputError("a stored part needs a place that it is read from")
+            raise InputError("a stored part needs a place from which it is read: give the builder sources")
         return self.sources

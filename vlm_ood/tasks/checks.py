@@ -6,11 +6,11 @@ from typing import Any
 from vlm_ood.detectors import Detector, detector_names, registry
 from vlm_ood.errors import TaskError
 from vlm_ood.tasks.specs import DetectorSpec, TaskSpec
-from vlm_ood.types import REMEDIES
+from vlm_ood.types import REMEDIES, titles
 
 
 def check(spec: DetectorSpec, wording: Mapping[str, str] = REMEDIES) -> None:
-    """Refuse what can't work, before anything is loaded or encoded; see `check_methods`."""
+    """Refuse a detector that can't work; arguments and errors as in `check_methods`."""
     check_methods([spec.detector], spec.task, wording)
 
 
@@ -18,19 +18,19 @@ def check_methods(detectors: Sequence[Detector[Any]], task: TaskSpec, wording: M
     """Refuse methods that can't work on one task, before anything is loaded or encoded.
 
     Args:
-        detectors: the methods, not fitted; none for every registered method that the task allows.
-        task: what they are to be fitted to.
-        wording: for each of `PARTS` how the caller gives it: a flag, a field or an argument.
+        detectors: the methods, not fitted; empty for every registered method that the task allows.
+        task: what they will be fitted to.
+        wording: {part: how the caller gives it}, a flag, a field or an argument for each of `PARTS`.
 
     Raises:
         TaskError: a method needs a part that is not given, or a part is given that no method reads.
-        ClassNamesError: too few classes for a method.
+        ClassNamesError: there are too few classes for a method.
     """
     for detector in detectors:
         missing = sorted(detector.needs - task.given)
         if missing:
             wanted = " and ".join(wording[part] for part in missing)
-            raise TaskError(f"{detector.name} needs {' and '.join(missing)}: give {wanted}")
+            raise TaskError(f"{detector.name} needs {titles(missing)}: give {wanted}")
         if task.names is not None:
             detector.check_classes(len(task.names))
     _check_read(detectors, task, wording)
@@ -44,4 +44,4 @@ def _check_read(detectors: Sequence[Detector[Any]], task: TaskSpec, wording: Map
         instead = f", or choose {' or '.join(able)}" if able else ""
         names = [detector.name for detector in detectors]
         unread = f"{' and '.join(names)} {'does' if len(names) == 1 else 'do'} not read" if names else "no method reads"
-        raise TaskError(f"{unread} {part}: leave out {wording[part]}{instead}")
+        raise TaskError(f"{unread} {titles([part])}: leave out {wording[part]}{instead}")

@@ -1,4 +1,4 @@
-"""What a task and a fitted detector are made of: plain records, stored as JSON, known by a digest of their content."""
+"""Plain records that describe a task and a fitted detector; they are stored as JSON and identified by a digest."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,11 +25,11 @@ PARTS: Final = ("negatives", "no", "support")
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a task is made of.
+    """What a task is made from.
 
     Args:
         classes: the in-distribution classes.
-        encoder: whose vectors the banks are; "" when every part is stored vectors.
+        encoder: the name of the encoder that makes the vectors; "" when every part is stored vectors.
         negatives: words for what is out of distribution.
         no: negated prompts, one row per class.
         support: labelled in-distribution images.
@@ -43,18 +43,13 @@ class TaskSpec:
 
     @property
     def given(self) -> frozenset[str]:
-        """The parts beyond the classes that are there."""
+        """The parts beyond the classes that the spec has."""
         return frozenset(part for part in PARTS if getattr(self, part) is not None)
 
     @property
     def names(self) -> tuple[str, ...] | None:
         """The class names, where the spec knows them."""
         return self.classes.names if isinstance(self.classes, TemplateBank) else None
-
-    def without(self, parts: frozenset[str]) -> "TaskSpec":
-        """The spec less these parts."""
-        kept = {part: None if part in parts else getattr(self, part) for part in PARTS}
-        return TaskSpec(self.classes, self.encoder, **kept)
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -70,7 +65,7 @@ class TaskSpec:
         """The spec that `plain` wrote.
 
         Raises:
-            InputError: something else.
+            InputError: it has no classes, or a bank that can't be used.
         """
         banks = {name: plain.get(name) for name in ("classes", "negatives", "no")}
         made = {name: None if bank is None else bank_from_plain(bank) for name, bank in banks.items()}
@@ -92,11 +87,12 @@ class DetectorSpec:
 
     Args:
         method: a registered detector.
-        parameters: of the method; those left out get their defaults.
-        task: what it is fitted to.
+        parameters: the parameters of the method; those left out get their defaults.
+        task: what the method is fitted to.
 
     Raises:
-        UnknownNameError, ParameterError: no such method, or a parameter that is unknown or out of range.
+        UnknownNameError: there is no such method.
+        ParameterError: a parameter is unknown or out of range.
     """
 
     method: str
@@ -113,12 +109,12 @@ class DetectorSpec:
 
     @cached_property
     def digest(self) -> str:
-        """Of the content; see `identity_of` for what counts."""
+        """The digest of the content; see `identity_of` for what counts."""
         return digest_of("detector", self._identity())
 
     @property
     def family(self) -> str:
-        """Of the content without the classes: detectors that differ in their classes alone share it."""
+        """The digest of the content without the classes: detectors that differ only in their classes share it."""
         identity = self._identity()
         return digest_of("detector family", identity | {"task": identity["task"] | {"classes": None}})
 
@@ -139,6 +135,6 @@ class DetectorSpec:
         """The spec that `plain` wrote.
 
         Raises:
-            InputError: something else.
+            InputError: a method, a parameter or a bank can't be used.
         """
         return DetectorSpec(plain["method"], TaskSpec.from_plain(plain["task"]), plain["parameters"])

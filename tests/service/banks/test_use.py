@@ -175,14 +175,15 @@ def test_a_key_that_may_only_score_cannot_make_banks(client: TestClient, key: Ke
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"negatives": {"bank": "N"}}, "task", "mcm does not read negatives"),
-    ({"no": {"bank": "C"}}, "task", "mcm does not read no"),
-    ({"support": {"bank": "S"}}, "task", "mcm does not read support"),
-    ({"no_templates": "clipn_no_training_free"}, "task", "mcm does not read no"),
+    ({"no": {"bank": "C"}}, "task", "mcm does not read negated prompts"),
+    ({"support": {"bank": "S"}}, "task", "mcm does not read labelled images"),
+    ({"no_templates": "clipn_no_training_free"}, "task", "mcm does not read negated prompts"),
     ({"method": "clipn", "no": {"bank": "C"}, "no_templates": ["no {}"]}, "input", "leave one out"),
     ({"method": "clipn", "no": {"bank": "N"}}, "task", "other names than the classes"),
     ({"method": "neglabel", "negatives": {"bank": "S"}}, "input", "labelled images"),
     ({"method": "KNN", "support": {"bank": "C"}}, "input", "give a bank of labelled images"),
     ({"method": "KNN"}, "task", 'the field "support"'),
+    ({"parameters": {"name": "mcm"}}, "parameters", "name='mcm': Unexpected keyword argument"),
     ({"classes": ["red thing", "lime"], "method": "KNN", "support": {"bank": "S"}}, "class-names", "'blue thing'"),
     ({"classes": {"bank": "S"}}, "input", "classes: bank"),
     ({"classes": {"bank": "DOUBLE"}}, "class-names", "given twice"),

@@ -1,4 +1,4 @@
-"""What one request is, and how its response is read; the calls of both clients are made of these."""
+"""The record of one request, and functions that read responses; the calls of both clients use them."""
 
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One request.
+class ApiRequest:
+    """One request to the server.
 
     Args:
-        method: of HTTP.
-        path: below the server's URL.
+        method: the HTTP method.
+        path: the path below the server's URL.
         content: arguments of httpx: `json`, `data`, `files`, `params`.
-        repeatable: whether doing it twice is the same as doing it once.
+        repeatable: whether it may be sent again when the first one may have been processed.
         after_s: seconds to wait before it is sent.
     """
 
@@ -34,25 +34,25 @@ class Ask:
     after_s: float = 0.0
 
 
-Call = Generator[Ask, httpx.Response, T]
-"""A call as a conversation: it gives what to ask, takes the response, and ends with the answer."""
+Call = Generator[ApiRequest, httpx.Response, T]
+"""A generator that yields requests, is sent their responses, and returns the result of the call."""
 
 RESULT: Final = TypeAdapter(ImageResult)
 
 
 def check(response: httpx.Response) -> None:
-    """Return if the server did what it was asked.
+    """Raise an error unless the response has a status of success.
 
     Raises:
-        ServerError: what its problem says.
+        ServerError: with the title and the detail of the server's problem document.
     """
     if response.is_success:
         return
     try:
-        said = response.json()
+        body = response.json()
     except ValueError:
-        said = None
-    problem = said if isinstance(said, dict) else {}
+        body = None
+    problem = body if isinstance(body, dict) else {}
     raise ServerError(
         response.status_code,
         str(problem.get("title") or response.reason_phrase or "error"),
@@ -62,54 +62,54 @@ def check(response: httpx.Response) -> None:
 
 
 def parsed(response: httpx.Response, read: Callable[[Any], T]) -> T:
-    """What `read` makes of the answer's JSON.
+    """Return what `read` makes of the JSON of a response.
 
     Raises:
-        ServerError: a problem, or something that no vlm-ood server says.
+        ServerError: the response is an error, or not one of a vlm-ood server.
     """
     check(response)
     try:
         return read(response.json())
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        detail = f"{response.url} answered something else than a vlm-ood server would: {str(error)[:300]}"
+        detail = f"the response of {response.url} is not that of a vlm-ood server: {str(error)[:300]}"
         request_id = response.headers.get("X-Request-ID")
         raise ServerError(response.status_code, "not understood", detail, request_id) from None
 
 
 def form(batch: Batch, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Names of files stay here: the rows tell them apart."""
+    """Return httpx's arguments for a form with options and images; an image's name is its row, not its file name."""
     fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
     files = [("images", (str(row), content, "application/octet-stream")) for row, content in batch.contents.items()]
     return {"data": fields, "files": files}
 
 
 def all_pages(path: str, noun: str, read: Callable[[Any], tuple[T, ...]]) -> Call[tuple[T, ...]]:
-    """Everything in a list that comes in pages, newest first."""
+    """Request every page of a list, newest first."""
     found: tuple[T, ...] = ()
     following: str | None = None
     while True:
         params = {"limit": 100} | ({"after": following} if following else {})
-        response = yield Ask("GET", path, {"params": params})
-        found += parsed(response, lambda said: read(said[noun]))
-        following = parsed(response, lambda said: said["next"])
+        response = yield ApiRequest("GET", path, {"params": params})
+        found += parsed(response, lambda body: read(body[noun]))
+        following = parsed(response, lambda body: body["next"])
         if not following:
             return found
 
 
 def results_of(rows: Sequence[int], answers: Sequence[Mapping[str, Any]]) -> dict[int, ImageResult]:
-    """By the row of the file; the server knows its place in the request."""
+    """Return {row of a file: its result}; `index` of an answer is the place of the file in the request."""
     return {rows[answer["index"]]: _result(answer) for answer in answers}
 
 
-def failures(rows: Sequence[int], said: Mapping[str, Any]) -> dict[int, ImageResult]:
-    """The images that the server could not use, by the row of the file."""
-    return results_of(rows, said["failed"])
+def failures(rows: Sequence[int], body: Mapping[str, Any]) -> dict[int, ImageResult]:
+    """Return {row of a file: its result} for the images that the server could not use."""
+    return results_of(rows, body["failed"])
 
 
 def named_failures(
     failed: Mapping[int, ImageResult], errors: Mapping[int, str], files: Sequence[File]
 ) -> tuple[ImageResult, ...]:
-    """What the server could not use and what could not be read here, under the names of the files, in their order."""
+    """Return the results of files that could not be read, or that the server could not use, in their order."""
     both = {**failed, **{row: ImageResult("", error=error) for row, error in errors.items()}}
     return tuple(replace(both[row], image=name_of(files[row], row)) for row in sorted(both))
 

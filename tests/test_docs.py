@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+from typer.main import get_command
 
 import vlm_ood as vo
 from docs.method_table import BEGIN, END, table
@@ -37,12 +39,34 @@ def test_the_method_table_says_what_the_classes_say() -> None:
     assert README.split(BEGIN)[1].split(END)[0] == table(rows)
 
 
-def test_every_command_shown_exists() -> None:
-    app = build()
-    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    shown = set(re.findall(r"^ {4}vlm-ood ([\w-]+)", README, re.MULTILINE))
-    assert shown
-    assert shown <= known
+def shown_commands(program: str) -> list[list[str]]:
+    """The arguments of every call of a program in the README and the docs; continued lines are joined."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "\n".join(page.read_text(encoding="utf-8").replace("\\\n", " ") for page in pages)
+    calls = re.findall(rf"(?:^ {{4}}|^|`|--no-python |\w=\S+ ){program}(\w[^`\n]*)", text, re.MULTILINE)
+    return [re.split(r"\s+#", call)[0].split() for call in calls]
+
+
+def test_every_command_shown_exists_with_its_options() -> None:
+    shown = shown_commands("vlm-ood ")
+    assert len(shown) > 30
+    for words in shown:
+        command: Any = get_command(build())
+        while words and hasattr(command, "commands"):
+            assert words[0] in command.commands, words
+            command = command.commands[words.pop(0)]
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("-")} <= known, words
+
+
+def test_every_benchmark_shown_exists_with_its_options() -> None:
+    shown = shown_commands("python -m benchmarks.")
+    assert len(shown) > 10
+    for name, *words in shown:
+        source = (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+        for word in words:
+            if word.startswith("--"):
+                assert f'"{word}"' in source or f"    {word[2:]}: " in source, (name, word)
 
 
 def test_every_link_inside_the_project_leads_somewhere() -> None:

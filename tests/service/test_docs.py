@@ -100,9 +100,40 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "index.html").is_file()
 
 
-def test_every_setting_is_listed_with_its_default() -> None:
-    for name in Settings.model_fields:
-        assert f"`VLM_OOD_{name.upper()}`" in OPERATIONS, name
+IN_WORDS = {"data": "the user's data folder", "database_url": "SQLite in the data folder"}
+UNITS = {"": 1, " MiB": 2**20, " GiB": 2**30, " million": 10**6}
+
+
+def documented_defaults() -> dict[str, str]:
+    """The default of each setting as the table of docs/operations.md has it."""
+    found = {}
+    for names, default in re.findall(r"^\| (`VLM_OOD_[^|]*) \| ([^|]*) \|", OPERATIONS, re.MULTILINE):
+        settings = re.findall(r"`VLM_OOD_(\w+)`", names)
+        each = default.split(", ") if default.count(", ") == len(settings) - 1 else [default] * len(settings)
+        found.update(zip(map(str.lower, settings), each, strict=True))
+    return found
+
+
+def value_of(text: str) -> object:
+    """A default as the program has it: a number, or texts."""
+    number = re.fullmatch(r"([\d ]+?)( MiB| GiB| million)?", text)
+    return float(number[1].replace(" ", "")) * UNITS[number[2] or ""] if number else text.strip("`")
+
+
+def test_every_setting_is_listed_with_its_default(tmp_path: Path) -> None:
+    shown = documented_defaults()
+    assert set(shown) == set(Settings.model_fields)
+    settings = Settings(data=tmp_path)
+    for name, text in shown.items():
+        value = getattr(settings, name)
+        if name in IN_WORDS:
+            assert text == IN_WORDS[name]
+        elif value in ((), ""):
+            assert text == "none" or text.endswith("else any"), name
+        else:
+            plain = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            expected = str(plain).lower() if isinstance(plain, bool) else plain
+            assert value_of(text) == (value_of(expected) if isinstance(expected, str) else expected), name
 
 
 def test_every_problem_is_listed() -> None:

@@ -117,6 +117,6 @@ class UploadEncoder:
     def _check(self, nbytes: int) -> None:
         if nbytes > self.max_bytes:
             raise BodyTooLargeError(
-                f"the images of this request together are too large, the limit is {self.max_bytes:,} bytes: send them in "
+                f"the images of this request together are over the limit of {self.max_bytes:,} bytes: send them in "
                 "several requests"
             )

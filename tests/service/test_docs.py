@@ -106,7 +106,7 @@ UNITS = {"": 1, " MiB": 2**20, " GiB": 2**30, " million": 10**6}
 
 def documented_defaults() -> dict[str, str]:
     """The default of each setting as the table of docs/operations.md has it."""
-    found = {}
+    found: dict[str, str] = {}
     for names, default in re.findall(r"^\| (`VLM_OOD_[^|]*) \| ([^|]*) \|", OPERATIONS, re.MULTILINE):
         settings = re.findall(r"`VLM_OOD_(\w+)`", names)
         each = default.split(", ") if default.count(", ") == len(settings) - 1 else [default] * len(settings)

@@ -151,7 +151,7 @@ async def test_a_worker_that_hangs_with_a_full_pipe_is_stopped(dies: Lives, monk
     info = (await worker.load("fake")).info
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGSTOP)
-    large = EchoHead(chokes_on=np.zeros(2**20, np.float32))
+    large = EchoHead(fails_on=np.zeros(2**20, np.float32))
     blank = torch.zeros(3, *info.input_size(POOLED), dtype=torch.uint8)
     sent = asyncio.create_task(worker.encode_images("fake", [blank], large.outputs, HeadWork(install=(large,))))
     await asyncio.sleep(0.5)

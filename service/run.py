@@ -56,15 +56,16 @@ def check_reach(settings: Settings) -> None:
     """Refuse to listen on an address that other machines can reach while there are no keys.
 
     Raises:
-        SettingsError: there are no keys and `insecure` isn't set.
+        SettingsError: there are no valid keys and `insecure` isn't set.
     """
     if settings.loopback or settings.insecure:
         return
     database = Database(settings.sql_url)
     try:
-        if not any(key.revoked_at is None for key in KeyStore(database).all()):
+        keys = KeyStore(database)
+        if not any(key.usable(keys.now()) for key in keys.all()):
             raise SettingsError(
-                f"{settings.host} can be reached from other machines and there are no keys: create one with "
+                f"{settings.host} can be reached from other machines and there are no valid keys: create one with "
                 "`vlm-ood keys create`, listen on 127.0.0.1, or give --insecure"
             )
     finally:

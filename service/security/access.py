@@ -10,6 +10,7 @@ from service.errors import UnauthenticatedError
 from service.problems import response_to
 from service.request_id import request_id_of
 from service.security.keys import KeyStore
+from vlm_ood.errors import VlmOodError
 
 Access = Literal["score", "manage", "metrics"]
 ALL_ACCESS: Final = frozenset[Access](get_args(Access))
@@ -53,13 +54,13 @@ class AccessMiddleware:
     keyless: Literal["never", "until-first-key", "always"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Set the principal and call the application, or answer 401."""
+        """Set the principal and call the application, or answer with the error, mostly 401."""
         if scope["type"] != "http" or is_open(scope["path"]):
             await self.app(scope, receive, send)
             return
         try:
             scope.setdefault("state", {})["principal"] = await self._principal(Headers(scope=scope))
-        except UnauthenticatedError as error:
+        except VlmOodError as error:  # no valid key, or a database that can't be used
             await response_to(error, request_id_of(scope))(scope, receive, send)
             return
         await self.app(scope, receive, send)
@@ -76,8 +77,6 @@ class AccessMiddleware:
 
     async def _holder(self, token: str) -> Principal:
         key = await self.keys.find(token)
-        if key is None:
-            raise UnauthenticatedError("this key is unknown or was revoked")
         access = frozenset(part for part in get_args(Access) if part in key.access)
         return Principal(key.tenant, access, key.id, key.images_per_minute)
 

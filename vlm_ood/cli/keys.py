@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from service.security.keys import KeyStore
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke the server's API keys.")
+
+UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
 DataOption = Annotated[Path | None, typer.Option(help="The server's data folder.")]
 
@@ -29,14 +32,25 @@ def create(
     images_per_minute: Annotated[
         int | None, typer.Option(help="Rate limit of the key; the server's by default.")
     ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            help="When the key expires: after a time such as 90d (h, d, w), or on a date such as 2030-01-31, at 00:00 "
+            "UTC; never by default."
+        ),
+    ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Create a key. Its token is shown only once, because the server stores no more than its hash."""
+    until = None if expires is None else expiry(expires, datetime.now(UTC))
     with _keys(data) as keys:
-        key, token = keys.create(tenant, access or ["score"], label=label, images_per_minute=images_per_minute)
+        key, token = keys.create(
+            tenant, access or ["score"], label=label, images_per_minute=images_per_minute, expires_at=until
+        )
     if as_json:
-        print_json({"id": key.id, "tenant": key.tenant, "access": key.access, "token": token})
+        shown = {"id": key.id, "tenant": key.tenant, "access": key.access, "expires": _shown(key.expires_at)}
+        print_json(shown | {"token": token})
         return
     notes.print(f"key {key.id} of tenant {key.tenant} for {', '.join(key.access)}; save the token, it is not stored:")
     console.print(token, markup=False, highlight=False, soft_wrap=True)
@@ -53,15 +67,17 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
                 "access": key.access,
                 "label": key.label,
                 "images_per_minute": key.images_per_minute,
-                "created": key.created_at.isoformat(timespec="seconds"),
-                "revoked": key.revoked_at and key.revoked_at.isoformat(timespec="seconds"),
+                "created": _shown(key.created_at),
+                "expires": _shown(key.expires_at),
+                "last_used": _shown(key.last_used_at),
+                "revoked": _shown(key.revoked_at),
             }
             for key in keys.all()
         ]
     if as_json:
         print_json(rows)
         return
-    table = Table("id", "tenant", "access", "label", "images per minute", "created", "revoked")
+    table = Table("id", "tenant", "access", "label", "images per minute", "created", "expires", "last used", "revoked")
     for row in rows:
         table.add_row(*(", ".join(cell) if isinstance(cell, list) else str(cell or "") for cell in row.values()))
     console.print(table)
@@ -75,6 +91,29 @@ def revoke(
     with _keys(data) as keys:
         key = keys.revoke(key_id)
     notes.print(f"key {key.id} of tenant {key.tenant} is revoked")
+
+
+def expiry(text: str, now: datetime) -> datetime:
+    """The moment that '90d' or '2030-01-31' stands for; without a time zone it is in UTC.
+
+    Raises:
+        InputError: it is neither a time nor a date.
+    """
+    from vlm_ood.errors import InputError
+
+    try:
+        if text[-1:] in UNITS and text[:-1].isdecimal():
+            return now + timedelta(**{UNITS[text[-1]]: int(text[:-1])})
+        given = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise InputError(f"--expires {text[:50]!r}: give a time such as 90d or a date such as 2030-01-31") from None
+    return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+
+
+def _shown(moment: datetime | None) -> str | None:
+    from service.storage.base import utc
+
+    return None if moment is None else utc(moment).isoformat(timespec="seconds")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ async def test_images_behind_urls_are_bounded_together() -> None:
     limited = UploadEncoder(FakeEngine(), fetch, chunk=64, max_bytes=3 * content)
     assert [upload.content for upload in await limited.fetched(URLS[:3])] == [b"picture"] * 3
     network.requests.clear()
-    with pytest.raises(BodyTooLargeError, match="limit is 21 bytes"):
+    with pytest.raises(BodyTooLargeError, match="limit of 21 bytes"):
         await limited.fetched(URLS)
     assert len(network.requests) <= 3 + FETCHES_AT_ONCE, "nothing more is fetched once the limit is exceeded"
     enough = UploadEncoder(FakeEngine(), fetch, chunk=64, max_bytes=len(URLS) * content)

@@ -8,6 +8,7 @@ from threading import Lock
 from torch import Tensor
 
 from service.caching.lru import ByteLru
+from vlm_ood.digests import digest_of
 from vlm_ood.text import BankCache
 
 Tensors = Mapping[str, Tensor]
@@ -15,7 +16,7 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class MemoryBanks:
-    """A `BankCache` in memory that threads may share; a bank that several of them need is made once.
+    """Banks in memory that threads may share; a bank that several threads of one tenant need is made once.
 
     Args:
         behind: the cache for banks that are not in memory, such as a `DiskCache`.
@@ -31,6 +32,10 @@ class MemoryBanks:
         object.__setattr__(self, "_kept", ByteLru(self.max_bytes))
         object.__setattr__(self, "_locks", _Locks())
 
+    def of(self, tenant: str) -> BankCache:
+        """The cache of one tenant: the time of an answer would tell another one which class names it uses."""
+        return _TenantBanks(self, tenant)
+
     def made(self, digest: str, make: Callable[[], Tensors], fits: Callable[[Tensors], bool]) -> Tensors:
         """The tensors of this digest; a caller waits while another one makes them.
 
@@ -45,6 +50,17 @@ class MemoryBanks:
                 kept = self.behind.made(digest, make, fits)
                 self._kept.put(digest, kept, sum(tensor.nbytes for tensor in kept.values()))
             return kept
+
+
+@dataclass(frozen=True)
+class _TenantBanks:
+    """A `BankCache` whose entries are those of one tenant."""
+
+    banks: MemoryBanks
+    tenant: str
+
+    def made(self, digest: str, make: Callable[[], Tensors], fits: Callable[[Tensors], bool]) -> Tensors:
+        return self.banks.made(digest_of(self.tenant, digest), make, fits)
 
 
 class _Locks:

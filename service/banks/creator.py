@@ -94,7 +94,7 @@ class BankCreator:
         encoder = await self._encoder(options)
         await self.made.store.check_room(tenant)
         uploads = await self.images.fetched(uploads)
-        encoded = await self.images.encode(uploads, encoder.name, Timings())
+        encoded = await self.images.encode(tenant, uploads, encoder.name, Timings())
         _check_found(labels, encoded)
         images = await in_thread(self.threads, lambda: _labelled(labels, encoded))
         digest = await in_thread(self.threads, lambda: _digest(encoder, labels, uploads, encoded))

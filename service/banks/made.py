@@ -140,7 +140,7 @@ class MadeBanks:
         encoder = await self._building.engine.encoder(row.encoder)
         sources = await self.sources(stored_in([spec]), encoder)
         mines = isinstance(spec, MinedBank)
-        bank = await self._building.run(encoder, sources, lambda builder: builder.bank(spec), mines=mines)
+        bank = await self._building.run(row.tenant, encoder, sources, lambda builder: builder.bank(spec), mines=mines)
         if not row.rows:
             await self.store.count(row, len(bank))
         return bank

@@ -13,10 +13,19 @@ from vlm_ood.errors import CapabilityError
 from vlm_ood.tasks import Builder, DetectorSpec, MinedBank
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A detector that a tenant asks for."""
+
+    tenant: str
+    spec: DetectorSpec
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A fitted detector, its spec, and the encoder whose vectors it reads."""
+    """A tenant's fitted detector, its spec, and the encoder whose vectors it reads."""
 
+    tenant: str
     spec: DetectorSpec
     fitted: FittedDetector[Any]
     encoder: EncoderInfo
@@ -39,8 +48,8 @@ class Maker:
     building: Building
     banks: MadeBanks
 
-    async def make(self, spec: DetectorSpec) -> Prepared:
-        """The detector of this spec; waits until the banks that it refers to are made.
+    async def make(self, wanted: Wanted) -> Prepared:
+        """The detector that is wanted; waits until the banks that it refers to are made.
 
         Raises:
             InputError: a part can't be used.
@@ -48,12 +57,15 @@ class Maker:
             CapabilityError: the encoder lacks what the method reads.
             EngineError: the engine can't answer now.
         """
+        spec = wanted.spec
         encoder = await self.building.engine.encoder(spec.task.encoder)
         _check_outputs(spec, encoder)
         sources = await self.banks.sources(stored_parts(spec.task), encoder)
         mines = isinstance(spec.task.negatives, MinedBank)
-        fitted = await self.building.run(encoder, sources, lambda builder: _fit(builder, spec), mines=mines)
-        return Prepared(spec, fitted, encoder)
+        fitted = await self.building.run(
+            wanted.tenant, encoder, sources, lambda builder: _fit(builder, spec), mines=mines
+        )
+        return Prepared(wanted.tenant, spec, fitted, encoder)
 
 
 def _check_outputs(spec: DetectorSpec, encoder: EncoderInfo) -> None:

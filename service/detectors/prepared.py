@@ -6,30 +6,38 @@ from typing import Any
 from service.banks.made import stored_parts
 from service.caching.prepared import PreparedCache
 from service.caching.sizes import bytes_of
-from service.detectors.maker import Prepared
+from service.detectors.maker import Prepared, Wanted
+from service.detectors.rows import DetectorRow
 from vlm_ood.digests import digest_of
 from vlm_ood.tasks import DetectorSpec
 
-PreparedDetectors = PreparedCache[DetectorSpec, Prepared]
+PreparedDetectors = PreparedCache[Wanted, Prepared]
 
 
 def prepared_detectors(
-    make: Callable[[DetectorSpec], Coroutine[Any, Any, Prepared]], *, max_bytes: int, wait_s: float
+    make: Callable[[Wanted], Coroutine[Any, Any, Prepared]], *, max_bytes: int, wait_s: float
 ) -> PreparedDetectors:
-    """A cache of fitted detectors by the content of their specs, and by the banks that they are made from.
+    """A cache of fitted detectors by tenant, the content of their specs, and the banks that they are made from.
 
-    Tenants share only detectors that are made from no bank, because an error may name a tenant's bank.
+    Tenants share none: the time of an answer would tell one which class names another uses.
 
     Args:
-        make: builds the detector of a spec.
+        make: builds a detector.
         max_bytes: of all tasks and states in the cache.
         wait_s: how long a caller waits for a detector that is being built.
     """
     return PreparedCache(
         make,
         "detector",
-        digest=lambda spec: digest_of(spec.digest, sorted({part.source for part in stored_parts(spec.task)})),
+        digest=lambda wanted: digest_of(
+            wanted.tenant, wanted.spec.digest, sorted({part.source for part in stored_parts(wanted.spec.task)})
+        ),
         max_bytes=max_bytes,
         wait_s=wait_s,
         nbytes=lambda prepared: bytes_of([prepared.fitted.task, prepared.fitted.state]),
     )
+
+
+def wanted_of(row: DetectorRow) -> Wanted:
+    """The stored detector, as its tenant asks for it."""
+    return Wanted(row.tenant, DetectorSpec.from_plain(row.spec))

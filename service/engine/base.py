@@ -49,6 +49,7 @@ class Engine(Protocol):
         encoder: str,
         contents: Sequence[bytes],
         *,
+        tenant: str = "",
         head: Head | None = None,
         deadline_s: float | None = None,
         timings: Timings | None = None,
@@ -58,6 +59,7 @@ class Engine(Protocol):
         Args:
             encoder: its name.
             contents: bytes of image files.
+            tenant: who asks; what is kept of its images serves no other. "" for the server's own work.
             head: runs in the worker on all that it reads of an image, which stays there; None for pooled features.
             deadline_s: from now; by default the engine's own.
             timings: is filled.
@@ -69,13 +71,20 @@ class Engine(Protocol):
         """
 
     async def encode_text(
-        self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None
+        self,
+        encoder: str,
+        prompts: Sequence[str],
+        *,
+        tenant: str = "",
+        normalise: bool = True,
+        deadline_s: float | None = None,
     ) -> Float[Tensor, "n d"]:
         """fp32 vectors of the prompts, in order.
 
         Args:
             encoder: its name.
             prompts: whole sentences.
+            tenant: who asks, as for images.
             normalise: whether to bring each vector to length 1.
             deadline_s: from now; by default the engine's own.
 

@@ -24,6 +24,7 @@ Answer = EncodedImage | VlmOodError
 class _Request:
     """What the images of one call have in common; it is their lane in the queue."""
 
+    tenant: str
     info: EncoderInfo
     head: Head | None
     outputs: Outputs
@@ -55,6 +56,7 @@ class ImageSide:
         contents: Sequence[bytes],
         head: Head | None,
         *,
+        tenant: str,
         deadline: float,
         timings: Timings,
     ) -> list[Answer]:
@@ -66,7 +68,7 @@ class ImageSide:
         outputs = outputs_of(head)
         key, cost = image_key(info, outputs, self._settings.max_batch), image_cost(info, outputs)
         request = _Request(
-            info, head, outputs, key, cost, deadline, timings, asyncio.Semaphore(2 * self._decoder.threads)
+            tenant, info, head, outputs, key, cost, deadline, timings, asyncio.Semaphore(2 * self._decoder.threads)
         )
         try:
             self._check(info, head)
@@ -124,7 +126,9 @@ class ImageSide:
         info, head = request.info, request.head
         async with request.decoding:  # a large request decodes a few images ahead, and leaves threads to others
             decoded = await self._decoder.decode(
-                content, info.preprocessing_for(request.outputs), lambda sha256: self._cache.get(info, sha256, head)
+                content,
+                info.preprocessing_for(request.outputs),
+                lambda sha256: self._cache.get(request.tenant, info, sha256, head),
             )
         if isinstance(decoded.content, EncodedImage):
             self._metrics.look_up("image", hits=1, misses=0)
@@ -137,7 +141,7 @@ class ImageSide:
         request.timings.include(queue_s, decoded.seconds, item.encode_s)
         self._metrics.queue_s.labels(info.name).observe(queue_s)
         self._metrics.decode_s.labels(info.name).observe(decoded.seconds)
-        self._cache.put(info, decoded.sha256, head, encoded)
+        self._cache.put(request.tenant, info, decoded.sha256, head, encoded)
         return encoded
 
     def _count(self, encoder: str, answers: Sequence[Answer]) -> None:

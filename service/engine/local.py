@@ -81,20 +81,29 @@ class LocalEngine:
         encoder: str,
         contents: Sequence[bytes],
         *,
+        tenant: str = "",
         head: Head | None = None,
         deadline_s: float | None = None,
         timings: Timings | None = None,
     ) -> list[EncodedImage | VlmOodError]:
         deadline = self._deadline(deadline_s)
         async with self._lease(encoder, deadline) as info:
-            return await self._images.encode(info, contents, head, deadline=deadline, timings=timings or Timings())
+            return await self._images.encode(
+                info, contents, head, tenant=tenant, deadline=deadline, timings=timings or Timings()
+            )
 
     async def encode_text(
-        self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None
+        self,
+        encoder: str,
+        prompts: Sequence[str],
+        *,
+        tenant: str = "",
+        normalise: bool = True,
+        deadline_s: float | None = None,
     ) -> Float[Tensor, "n d"]:
         deadline = self._deadline(deadline_s)
         async with self._lease(encoder, deadline) as info:
-            return await self._text.encode(info, prompts, deadline, normalise=normalise)
+            return await self._text.encode(info, prompts, deadline, tenant=tenant, normalise=normalise)
 
     async def probe(self) -> None:
         """Through the queue, as everything else; callers that ask at once share one forward pass."""

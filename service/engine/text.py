@@ -26,7 +26,7 @@ RECORD_BYTES = 512  # of Python objects around a vector
 
 
 class TextSide:
-    """Encodes prompts, and keeps their vectors."""
+    """Encodes prompts, and keeps their vectors; tenants share none, for class names may be secret."""
 
     def __init__(
         self,
@@ -38,25 +38,27 @@ class TextSide:
     ) -> None:
         self._queue, self._admission = queue, admission
         self._latency, self._metrics = latency, metrics
-        self._prompts: ByteLru[tuple[str, str], Float[Tensor, " d"]] = ByteLru(settings.prompt_cache_bytes)
+        self._prompts: ByteLru[tuple[str, str, str], Float[Tensor, " d"]] = ByteLru(settings.prompt_cache_bytes)
 
     async def encode(
-        self, info: EncoderInfo, prompts: Sequence[str], deadline: float, *, normalise: bool
+        self, info: EncoderInfo, prompts: Sequence[str], deadline: float, *, tenant: str, normalise: bool
     ) -> Float[Tensor, "n d"]:
         """Vectors of the prompts, in order.
 
         Raises:
             EngineError: for the whole request; what was encoded by then is in the cache.
         """
-        known = {prompt: self._prompts.get((info.digest, prompt)) for prompt in dict.fromkeys(prompts)}
+        known = {prompt: self._prompts.get((tenant, info.digest, prompt)) for prompt in dict.fromkeys(prompts)}
         unseen = [prompt for prompt, vector in known.items() if vector is None]
         self._metrics.look_up("prompt", len(known) - len(unseen), len(unseen))
-        fresh = await self._encode_unseen(info, unseen, deadline) if unseen else {}
+        fresh = await self._encode_unseen(info, unseen, deadline, tenant) if unseen else {}
         rows = [vector if (vector := known[prompt]) is not None else fresh[prompt] for prompt in prompts]
         vectors = torch.stack(rows) if rows else torch.empty(0, info.dim)
         return functional.normalize(vectors, dim=-1) if normalise else vectors
 
-    async def _encode_unseen(self, info: EncoderInfo, prompts: list[str], deadline: float) -> dict[str, Tensor]:
+    async def _encode_unseen(
+        self, info: EncoderInfo, prompts: list[str], deadline: float, tenant: str
+    ) -> dict[str, Tensor]:
         """Encode in chunks, sorted by length so that a chunk pads little."""
         chunk = self._chunk(info.name)
         key = BatchKey(info.name, None, chunk)
@@ -68,9 +70,8 @@ class TextSide:
             async with asyncio.timeout_at(deadline):
                 for start in range(0, len(ordered), chunk):
                     part = tuple(ordered[start : start + chunk])
-                    vectors |= await self._encode_chunk(
-                        info, TextItem(key, lane, deadline, len(part), True, prompts=part)
-                    )
+                    item = TextItem(key, lane, deadline, len(part), True, prompts=part)
+                    vectors |= await self._encode_chunk(info, item, tenant)
         except TimeoutError:
             raise self._admission.too_late(
                 f"{len(vectors)} of {len(prompts)} prompts were encoded by the deadline and are kept: ask again"
@@ -79,12 +80,12 @@ class TextSide:
             self._admission.release(place)
         return vectors
 
-    async def _encode_chunk(self, info: EncoderInfo, item: TextItem) -> dict[str, Tensor]:
+    async def _encode_chunk(self, info: EncoderInfo, item: TextItem, tenant: str) -> dict[str, Tensor]:
         self._queue.put(item)
         rows = await item.result
         vectors = {prompt: row.clone() for prompt, row in zip(item.prompts, rows, strict=True)}
         for prompt, vector in vectors.items():
-            self._prompts.put((info.digest, prompt), vector, vector.nbytes + len(prompt) + RECORD_BYTES)
+            self._prompts.put((tenant, info.digest, prompt), vector, vector.nbytes + len(prompt) + RECORD_BYTES)
         return vectors
 
     def _chunk(self, encoder: str) -> int:

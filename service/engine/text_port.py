@@ -24,13 +24,14 @@ class EngineText(TextEncoder):
     Args:
         engine: that encodes.
         info: of the encoder whose text tower this is.
+        tenant: for whom it encodes.
         deadline_s: seconds from now for everything that is encoded; by default each call of the engine has the
             engine's own deadline.
     """
 
-    def __init__(self, engine: Engine, info: EncoderInfo, deadline_s: float | None = None) -> None:
+    def __init__(self, engine: Engine, info: EncoderInfo, tenant: str = "", deadline_s: float | None = None) -> None:
         self.name, self.digest, self.dim, self.device = info.name, info.digest, info.dim, torch.device("cpu")
-        self._engine = engine
+        self._engine, self._tenant = engine, tenant
         self._loop = asyncio.get_running_loop()
         self._deadline = None if deadline_s is None else self._loop.time() + deadline_s
 
@@ -57,7 +58,9 @@ class EngineText(TextEncoder):
         for start in range(0, len(prompts), PIECE):
             piece = list(prompts[start : start + PIECE])
             deadline_s = None if self._deadline is None else self._deadline - self._loop.time()
-            asked = self._engine.encode_text(self.name, piece, normalise=normalise, deadline_s=deadline_s)
+            asked = self._engine.encode_text(
+                self.name, piece, tenant=self._tenant, normalise=normalise, deadline_s=deadline_s
+            )
             pieces.append(asyncio.run_coroutine_threadsafe(asked, self._loop).result())
             if progress is not None:
                 progress(len(piece))

@@ -62,11 +62,12 @@ class UploadEncoder:
     max_bytes: int
 
     async def encode(
-        self, uploads: Sequence[Upload], encoder: str, timings: Timings, head: Head | None = None
+        self, tenant: str, uploads: Sequence[Upload], encoder: str, timings: Timings, head: Head | None = None
     ) -> Encoded:
         """Encode the uploads; errors are collected per image.
 
         Args:
+            tenant: whose images they are.
             uploads: any of them may already be an error.
             encoder: its name.
             timings: filled by the call.
@@ -86,7 +87,7 @@ class UploadEncoder:
         for start in range(0, len(rows), self.chunk):
             part = rows[start : start + self.chunk]
             encoded = await self.engine.encode_images(
-                encoder, [contents[row] for row in part], head=head, timings=timings
+                encoder, [contents[row] for row in part], tenant=tenant, head=head, timings=timings
             )
             for row, result in zip(part, encoded, strict=True):
                 if isinstance(result, VlmOodError):

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, Security
 
 from service.calibration.records import CalibrationAnswer, CalibrationDetails, CalibrationJson, CalibrationOptions
+from service.detectors.prepared import wanted_of
 from service.detectors.views import calibration_view_of
 from service.errors import NotFoundError
 from service.http.body import Upload
@@ -13,7 +14,6 @@ from service.routes.deps import TheCalibrationRequest, TheDetector, TheServices,
 from service.routes.openapi import problems, two_bodies
 from vlm_ood.calibration import Calibration, check_rule
 from vlm_ood.errors import VlmOodError
-from vlm_ood.tasks import DetectorSpec
 
 router = APIRouter(
     prefix="/v1/detectors/{detector_id}/calibration",
@@ -32,7 +32,7 @@ async def calibrate(detector: TheDetector, request: TheCalibrationRequest, servi
     """Send in-distribution (ID) images only. They replace those sent before; with `append` they are added. An error
     changes nothing.
     """
-    prepared = await services.prepared.get(DetectorSpec.from_plain(detector.spec))
+    prepared = await services.prepared.get(wanted_of(detector))
     made, encoded = await services.calibrator.make(detector, prepared, request.uploads, request.options)
     return _answer(detector.id, made, request.uploads, encoded.errors)
 

@@ -5,6 +5,8 @@ from typing import Annotated
 from annotated_types import Ge, Le
 from fastapi import APIRouter, Body, Depends, Query, Response, Security
 
+from service.detectors.maker import Wanted
+from service.detectors.prepared import wanted_of
 from service.detectors.records import DetectorOptions, DetectorPage, DetectorView
 from service.detectors.rows import DetectorRow
 from service.detectors.spec import checked_spec
@@ -16,7 +18,6 @@ from service.routes.deps import Caller, TheDetector, TheDetectorScoreRequest, Th
 from service.routes.openapi import problems, two_bodies
 from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreAnswer
 from service.services import Services
-from vlm_ood.tasks import DetectorSpec
 
 router = APIRouter(prefix="/v1", tags=["detectors"])
 manage = [Security(the_caller, scopes=["manage"]), Depends(one_charge)]
@@ -45,7 +46,7 @@ async def create(options: Example, caller: Caller, services: TheServices, respon
     202; it can be used when its `state` is ready.
     """
     spec = await checked_spec(options, caller.tenant, services.settings, services.banks)
-    prepared = await _prepared_soon(services, spec)
+    prepared = await _prepared_soon(services, Wanted(caller.tenant, spec))
     row, new = await services.detectors.create(caller.tenant, spec)
     response.status_code = 202 if not prepared else 201 if new else 200
     response.headers["Location"] = f"/v1/detectors/{row.id}"
@@ -93,7 +94,7 @@ async def score(
     detector: TheDetector, request: TheDetectorScoreRequest, services: TheServices, response: Response
 ) -> ScoreAnswer:
     """If the detector is calibrated, each answer has a decision, a threshold and a conformal p-value."""
-    prepared = await services.prepared.get(DetectorSpec.from_plain(detector.spec))
+    prepared = await services.prepared.get(wanted_of(detector))
     calibration = await services.calibrator.read(detector)
     timings = Timings()
     answers, score_s = await services.scorer.score(request.uploads, prepared, request.options, calibration, timings)
@@ -102,16 +103,16 @@ async def score(
     return ScoreAnswer(method=spec.method, encoder=spec.task.encoder, detector=detector.id, results=answers)
 
 
-async def _prepared_soon(services: Services, spec: DetectorSpec) -> bool:
+async def _prepared_soon(services: Services, wanted: Wanted) -> bool:
     """Whether the detector is ready; raises an error if it can't be prepared, so that it is not stored."""
     try:
-        await services.prepared.get(spec)
+        await services.prepared.get(wanted)
     except PreparingError:
         return False
     return True
 
 
 async def _view(services: Services, row: DetectorRow) -> DetectorView:
-    state, error = services.prepared.state(DetectorSpec.from_plain(row.spec))
+    state, error = services.prepared.state(wanted_of(row))
     sibling = await services.detectors.calibrated_sibling(row)
     return view_of(row, state, error, sibling)

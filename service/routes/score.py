@@ -4,6 +4,7 @@ from typing import Final
 
 from fastapi import APIRouter, Response, Security
 
+from service.detectors.maker import Wanted
 from service.detectors.spec import checked_spec
 from service.engine import Timings
 from service.observability.server_timing import server_timing
@@ -29,7 +30,7 @@ async def score(caller: Caller, request: TheScoreRequest, services: TheServices,
     `decision` is null and `reason` says why. Vectors of class names are cached.
     """
     spec = await checked_spec(request.options, caller.tenant, services.settings, services.banks)
-    prepared = await services.prepared.get(spec)
+    prepared = await services.prepared.get(Wanted(caller.tenant, spec))
     timings = Timings()
     answers, score_s = await services.scorer.score(request.uploads, prepared, request.options, None, timings)
     response.headers["Server-Timing"] = server_timing(timings, score_s)

@@ -37,7 +37,7 @@ class Scorer:
 
     async def encode(self, uploads: Sequence[Upload], prepared: Prepared, timings: Timings) -> Encoded:
         """Encode the uploads, and run the detector's head where it has one."""
-        return await self.images.encode(uploads, prepared.encoder.name, timings, prepared.head)
+        return await self.images.encode(prepared.tenant, uploads, prepared.encoder.name, timings, prepared.head)
 
     async def score(
         self,

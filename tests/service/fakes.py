@@ -29,6 +29,7 @@ class FakeEngine:
         self.gate, self.encoding = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.running = False
+        self.tenants: list[str] = []  # who asked for each call that encodes
 
     async def start(self) -> None:
         self.running = True
@@ -64,11 +65,13 @@ class FakeEngine:
         encoder: str,
         contents: Sequence[bytes],
         *,
+        tenant: str = "",
         head: Head | None = None,
         deadline_s: float | None = None,
         timings: Timings | None = None,
     ) -> list[EncodedImage | VlmOodError]:
         self._fail()
+        self.tenants.append(tenant)
         self.encoding.set()
         try:
             await self.gate.wait()
@@ -80,9 +83,16 @@ class FakeEngine:
         return [self._encoded(encoder, content, head) for content in contents]
 
     async def encode_text(
-        self, encoder: str, prompts: Sequence[str], *, normalise: bool = True, deadline_s: float | None = None
+        self,
+        encoder: str,
+        prompts: Sequence[str],
+        *,
+        tenant: str = "",
+        normalise: bool = True,
+        deadline_s: float | None = None,
     ) -> Tensor:
         self._fail()
+        self.tenants.append(tenant)
         return self.encoders[encoder].encode_text(prompts, normalise=normalise)
 
     async def probe(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from service.caching.prepared import MAX_MAKING
-from service.detectors.maker import Prepared
+from service.detectors.maker import Prepared, Wanted
 from service.detectors.prepared import prepared_detectors
 from service.detectors.store import id_of
 from service.engine import EncoderInfo
@@ -15,6 +15,10 @@ from tests.service.fakes import FakeEngine
 from vlm_ood import Task, TextBank, create_detector
 from vlm_ood.errors import TaskError
 from vlm_ood.tasks import DetectorSpec, TaskSpec, TemplateBank
+
+
+def wanted(number: int = 0, tenant: str = "a") -> Wanted:
+    return Wanted(tenant, spec(number))
 
 
 def spec(number: int = 0) -> DetectorSpec:
@@ -31,12 +35,12 @@ class Making:
         self.gate.set()
         self.bank = torch.randn(classes, dim, generator=torch.Generator().manual_seed(0))
 
-    async def __call__(self, asked: DetectorSpec) -> Prepared:
+    async def __call__(self, asked: Wanted) -> Prepared:
         self.made += 1
         await self.gate.wait()
-        names = tuple(f"{asked.digest} {row}" for row in range(len(self.bank)))
+        names = tuple(f"{asked.spec.digest} {row}" for row in range(len(self.bank)))
         task = Task(classes=TextBank(names, self.bank))
-        return Prepared(asked, create_detector("mcm").fit(task), await FakeEngine().encoder("fake"))
+        return Prepared(asked.tenant, asked.spec, create_detector("mcm").fit(task), await FakeEngine().encoder("fake"))
 
 
 def test_equal_content_has_an_equal_digest_whatever_made_it() -> None:
@@ -50,9 +54,9 @@ async def test_two_hundred_class_lists_of_a_thousand_names_stay_within_the_bound
     bound = 4 * 2**20
     prepared = prepared_detectors(Making(), max_bytes=bound, wait_s=10)
     for number in range(200):
-        await prepared.get(spec(number))
+        await prepared.get(wanted(number))
         assert prepared.nbytes <= bound
-    kept = [number for number in range(200) if prepared.state(spec(number))[0] == "ready"]
+    kept = [number for number in range(200) if prepared.state(wanted(number))[0] == "ready"]
     assert 2 <= len(kept) < 200
     assert kept == list(range(200 - len(kept), 200)), "the least recently used go first"
 
@@ -60,9 +64,18 @@ async def test_two_hundred_class_lists_of_a_thousand_names_stay_within_the_bound
 async def test_however_many_ask_a_detector_is_made_once() -> None:
     making = Making()
     prepared = prepared_detectors(making, max_bytes=2**30, wait_s=10)
-    first, *others = await asyncio.gather(*[prepared.get(spec()) for _ in range(20)])
+    first, *others = await asyncio.gather(*[prepared.get(wanted()) for _ in range(20)])
     assert making.made == 1
     assert all(other is first for other in others)
+
+
+async def test_tenants_share_no_detector_and_no_error() -> None:
+    making = Making()
+    prepared = prepared_detectors(making, max_bytes=2**30, wait_s=10)
+    await prepared.get(wanted(tenant="a"))
+    assert prepared.state(wanted(tenant="b")) == ("cold", None)
+    assert (await prepared.get(wanted(tenant="b"))).tenant == "b"
+    assert making.made == 2
 
 
 async def test_a_caller_waits_no_longer_than_asked_and_the_making_goes_on() -> None:
@@ -70,62 +83,62 @@ async def test_a_caller_waits_no_longer_than_asked_and_the_making_goes_on() -> N
     making.gate.clear()
     prepared = prepared_detectors(making, max_bytes=2**30, wait_s=0.01)
     with pytest.raises(PreparingError):
-        await prepared.get(spec())
-    assert prepared.state(spec())[0] == "preparing"
+        await prepared.get(wanted())
+    assert prepared.state(wanted())[0] == "preparing"
     making.gate.set()
-    while prepared.state(spec())[0] == "preparing":
+    while prepared.state(wanted())[0] == "preparing":
         await asyncio.sleep(0)
-    assert prepared.state(spec())[0] == "ready"
+    assert prepared.state(wanted())[0] == "ready"
 
 
 async def test_a_failure_is_told_and_not_kept() -> None:
     fail = True
 
-    async def make(asked: DetectorSpec) -> Prepared:
+    async def make(asked: Wanted) -> Prepared:
         if fail:
             raise TaskError("something is missing")
         return await Making()(asked)
 
     prepared = prepared_detectors(make, max_bytes=2**30, wait_s=10)
     with pytest.raises(TaskError):
-        await prepared.get(spec())
-    assert prepared.state(spec()) == ("failed", "something is missing")
+        await prepared.get(wanted())
+    assert prepared.state(wanted()) == ("failed", "something is missing")
     fail = False
-    await prepared.get(spec())
-    assert prepared.state(spec()) == ("ready", None)
+    await prepared.get(wanted())
+    assert prepared.state(wanted()) == ("ready", None)
 
 
 async def test_only_so_many_are_made_at_once() -> None:
     making = Making()
     making.gate.clear()
     prepared = prepared_detectors(making, max_bytes=2**30, wait_s=0.01)
-    asked = [prepared.get(spec(number)) for number in range(MAX_MAKING + 1)]
+    asked = [prepared.get(wanted(number)) for number in range(MAX_MAKING + 1)]
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert sum(isinstance(result, BusyError) for result in results) == 1
     await prepared.close()
 
-    assert [prepared.state(spec(number))[0] for number in range(MAX_MAKING)] == ["cold"] * MAX_MAKING
+    assert [prepared.state(wanted(number))[0] for number in range(MAX_MAKING)] == ["cold"] * MAX_MAKING
 
 
 async def test_a_detector_larger_than_the_cache_is_used_and_displaces_no_other() -> None:
     sizes = iter([100, 100, 100_000])
 
-    async def make(asked: DetectorSpec) -> Prepared:
+    async def make(asked: Wanted) -> Prepared:
         return await Making(classes=next(sizes), dim=4)(asked)
 
     prepared = prepared_detectors(make, max_bytes=2**20, wait_s=10)
     for number in range(3):
-        assert (await prepared.get(spec(number))).spec == spec(number)
-    assert [prepared.state(spec(number))[0] for number in range(3)] == ["ready", "ready", "cold"]
+        assert (await prepared.get(wanted(number))).spec == spec(number)
+    assert [prepared.state(wanted(number))[0] for number in range(3)] == ["ready", "ready", "cold"]
 
 
 async def test_asking_for_the_state_is_no_use_of_a_detector() -> None:
     making = Making()
     prepared = prepared_detectors(making, max_bytes=2**30, wait_s=10)
-    await prepared.get(spec())
+    await prepared.get(wanted())
     one = prepared.nbytes
     prepared = prepared_detectors(making, max_bytes=2 * one + 1000, wait_s=10)
     for number in range(3):
-        await prepared.get(spec(number))
-        prepared.state(spec(0))
-    assert [prepared.state(spec(number))[0] for number in range(3)] == ["cold", "ready", "ready"]
+        await prepared.get(wanted(number))
+        prepared.state(wanted(0))
+    assert [prepared.state(wanted(number))[0] for number in range(3)] == ["cold", "ready", "ready"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 from torch import Tensor
 
+from vlm_ood.digests import digest_of
 from vlm_ood.errors import StorageError
 from vlm_ood.io.files import read_tensors, write_tensors
 
@@ -27,11 +28,13 @@ class DiskCache:
 
     Args:
         folder: where the entries are; created at the first write.
-        max_bytes: bound on the size of all entries together.
+        max_bytes: bound on the size of all entries together, whoever owns them.
+        owner: whose entries are seen; those of other owners count as absent.
     """
 
     folder: Path
     max_bytes: int = 2 * 2**30
+    owner: str = ""
 
     def get(self, digest: str) -> dict[str, Tensor] | None:
         """Return the tensors that are stored under the digest, or None."""
@@ -75,7 +78,8 @@ class DiskCache:
         return tensors
 
     def _path(self, digest: str) -> Path:
-        return self.folder / f"{digest}.safetensors"
+        name = digest_of(self.owner, digest) if self.owner else digest
+        return self.folder / f"{name}.safetensors"
 
     def _evict(self) -> None:
         entries = sorted(

@@ -265,6 +265,16 @@ async def test_the_same_file_is_encoded_once(gate: Gate, start: Start) -> None:
     assert timings == Timings()
 
 
+async def test_a_tenant_does_not_find_what_another_has_sent(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, image_cache_bytes=2**20))
+    gate.close()
+    gate.open()
+    for tenant in ("a", "b", "a", "b"):
+        await engine.encode_images("fake", [picture("red")], tenant=tenant)
+        await engine.encode_text("fake", ["a secret"], tenant=tenant)
+    assert (gate.batches, gate.prompts) == ([1, 1], [1, 1])
+
+
 async def test_another_encoder_does_not_find_the_features_of_the_first(gate: Gate, start: Start) -> None:
     engine = await start(settings_with(gate, image_cache_bytes=2**20))
     await engine.encoder("other")

@@ -31,6 +31,7 @@ from service.storage.database import Database
 from vlm_ood.io.cache import DiskCache, bank_cache
 
 BUILDERS: Final = 8  # tasks being built at once; each waits for the engine most of the time
+PARSERS: Final = 4  # further threads for files and previews, so that these don't wait for builders
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,12 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
     database = Database(settings.sql_url)
     judge_threads = ThreadPoolExecutor(settings.judge_threads, thread_name_prefix="judge")
     mine_threads = ThreadPoolExecutor(1, thread_name_prefix="mine")
-    build_threads = ThreadPoolExecutor(BUILDERS, thread_name_prefix="build")
+    build_threads = ThreadPoolExecutor(BUILDERS + PARSERS, thread_name_prefix="build")
     blobs = Blobs(database, settings.data)
     building = Building(
         engine,
         build_threads,
+        BUILDERS,
         mine_threads,
         MemoryBanks(bank_cache(), settings.bank_cache_bytes),
         DiskCache(settings.data / "words"),
@@ -101,6 +103,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         BankStore(database, blobs, settings.max_banks, settings.max_banks_bytes),
         building,
         max_bytes=settings.bank_cache_bytes,
+        max_making=settings.max_preparing,
         wait_s=settings.prepare_wait_s,
     )
     make = Maker(building, banks).make
@@ -118,7 +121,12 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         detectors=DetectorStore(database, blobs, settings.max_detectors),
         banks=banks,
         creator=BankCreator(settings, engine, banks, images, build_threads),
-        prepared=prepared_detectors(make, max_bytes=settings.detector_cache_bytes, wait_s=settings.prepare_wait_s),
+        prepared=prepared_detectors(
+            make,
+            max_bytes=settings.detector_cache_bytes,
+            max_making=settings.max_preparing,
+            wait_s=settings.prepare_wait_s,
+        ),
         scorer=scorer,
         calibrator=Calibrator(CalibrationStore(database, blobs), scorer, judge_threads),
         readiness=Readiness(engine),

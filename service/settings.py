@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     max_prompts: Count = 200_000  # classes times templates
     max_words: Count = 100_000  # words of a list of negatives in a request
     max_detectors: Count = 1000  # per tenant
+    max_preparing: Count = 16  # detectors, and as many banks, in the making for a tenant at once
     max_bank_bytes: Count = 64 * MIB  # per uploaded bank
     max_bank_rows: Count = 100_000
     max_support_images: Count = 512  # labelled images per request

@@ -1,14 +1,16 @@
 """Runs library code that builds banks and detectors, in threads, with the engine as text encoder."""
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
 import torch
 
 from service.banks.cache import MemoryBanks
+from service.caching.turns import Turns
 from service.engine import EncoderInfo, Engine
 from service.engine.text_port import EngineText
 from service.threads import in_thread
@@ -28,6 +30,7 @@ class Building:
     Args:
         engine: encodes text.
         threads: for tasks and detectors.
+        places: how many of them work that encodes text may take; the others are for short work.
         mining: one thread, so that mining runs one at a time and does not block other work.
         banks: caches of banks made from templates.
         words: cache of the vectors of word lists. All tenants share those of the lexicons that ship, which take minutes
@@ -37,10 +40,17 @@ class Building:
 
     engine: Engine
     threads: ThreadPoolExecutor
+    places: int
     mining: ThreadPoolExecutor
     banks: MemoryBanks
     words: DiskCache
     limit_s: float
+    _turns: Turns = field(init=False)
+    _mining_turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_turns", Turns(self.places))
+        object.__setattr__(self, "_mining_turns", Turns(1))
 
     async def run(
         self,
@@ -51,10 +61,12 @@ class Building:
         *,
         mines: bool = False,
     ) -> T:
-        """The result of `work`, which runs in a thread without gradients.
+        """The result of `work`, which runs in a thread without gradients when it is the tenant's turn.
+
+        When the caller is cancelled, the work stops at its next prompts or its next chunk of words.
 
         Args:
-            tenant: for whom.
+            tenant: for whom it is done.
             encoder: encodes the text.
             sources: the stored parts.
             work: called with a builder.
@@ -64,10 +76,18 @@ class Building:
             InputError: a part can't be used.
             EngineError: the engine can't answer now.
         """
-        text = EngineText(self.engine, encoder, tenant, self.limit_s)
-        mining = partial(_mined, self.words, tenant)
-        builder = Builder(text, sources, banks=self.banks.of(tenant), mine=mining)
-        return await in_thread(self.mining if mines else self.threads, lambda: _inferred(work, builder))
+        turns, threads = (self._mining_turns, self.mining) if mines else (self._turns, self.threads)
+        async with turns.of(tenant):
+            text = EngineText(self.engine, encoder, tenant, self.limit_s)
+            mining = partial(_mined, self.words, tenant)
+            builder = Builder(text, sources, banks=self.banks.of(tenant), mine=mining, progress=text.check)
+            running = asyncio.ensure_future(in_thread(threads, lambda: _inferred(work, builder)))
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                text.stop()
+                await asyncio.gather(running, return_exceptions=True)  # the place is free when the thread is
+                raise
 
 
 def _mined(

@@ -121,11 +121,12 @@ class BankCreator:
         await self.made.store.same(row)  # raises if the tenant has reached its limit
         ready = True
         try:
-            row.rows = len(await self.made.get(row))
+            row.rows = len(await self.made.get(row, stored=False))
         except PreparingError:
             ready = False
         uses = [part.source for part in stored_in([spec])]
         stored, new = await self.made.store.create(row, None, uses)
+        self.made.keep(stored)
         if not stored.rows and self.made.state(stored)[0] == "ready":  # it was made just before it was stored
             await self.made.store.count(stored, len(await self.made.get(stored)))
         return Created(stored, new, ready=ready)

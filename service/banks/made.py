@@ -61,30 +61,41 @@ class MadeBanks:
         store: the rows and blobs.
         building: runs the work that makes banks.
         max_bytes: of all banks in memory.
+        max_making: how many banks may be in the making at once for the requests of one tenant.
         wait_s: how long a caller waits for a bank that is being made.
     """
 
-    def __init__(self, store: BankStore, building: Building, *, max_bytes: int, wait_s: float) -> None:
+    def __init__(self, store: BankStore, building: Building, *, max_bytes: int, max_making: int, wait_s: float) -> None:
         self.store = store
         self._building = building
         self._made: PreparedCache[BankRow, Content] = PreparedCache(
             self._make,
             "bank",
             digest=lambda row: f"{row.tenant} {row.digest}",  # not shared: an error may name a tenant's bank
+            tenant=lambda row: row.tenant,
             max_bytes=max_bytes,
+            max_making=max_making,
             wait_s=wait_s,
             nbytes=bytes_of,
         )
 
-    async def get(self, row: BankRow) -> Content:
+    async def get(self, row: BankRow, *, stored: bool = True) -> Content:
         """The content of the bank; it is read or made if it is not in memory.
 
+        Args:
+            row: of the bank.
+            stored: whether the work goes on when no caller waits any more; False for a row that may yet be refused.
+
         Raises:
-            BusyError: too many banks are being made.
+            BusyError: too many banks are being made for this tenant.
             PreparingError: it takes longer than `wait_s`; the work goes on.
             VlmOodError: it can't be made or read.
         """
-        return await self._made.get(row)
+        return await self._made.get(row, stored=stored)
+
+    def keep(self, row: BankRow) -> None:
+        """Go on making the bank when no caller waits any more, because it was stored."""
+        self._made.keep(row)
 
     async def names(self, row: BankRow) -> tuple[str, ...]:
         """The names of a bank, from its spec or else from its content; errors as in `get`."""

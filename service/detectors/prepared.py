@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from service.banks.made import stored_parts
-from service.caching.prepared import PreparedCache
+from service.caching.prepared import LINGER_S, PreparedCache
 from service.caching.sizes import bytes_of
 from service.detectors.maker import Prepared, Wanted
 from service.detectors.rows import DetectorRow
@@ -15,7 +15,12 @@ PreparedDetectors = PreparedCache[Wanted, Prepared]
 
 
 def prepared_detectors(
-    make: Callable[[Wanted], Coroutine[Any, Any, Prepared]], *, max_bytes: int, wait_s: float
+    make: Callable[[Wanted], Coroutine[Any, Any, Prepared]],
+    *,
+    max_bytes: int,
+    max_making: int,
+    wait_s: float,
+    linger_s: float = LINGER_S,
 ) -> PreparedDetectors:
     """A cache of fitted detectors by tenant, the content of their specs, and the banks that they are made from.
 
@@ -24,7 +29,9 @@ def prepared_detectors(
     Args:
         make: builds a detector.
         max_bytes: of all tasks and states in the cache.
+        max_making: how many detectors may be in the making at once for the requests of one tenant.
         wait_s: how long a caller waits for a detector that is being built.
+        linger_s: how long the building goes on for callers that waited so long and may ask again.
     """
     return PreparedCache(
         make,
@@ -32,8 +39,11 @@ def prepared_detectors(
         digest=lambda wanted: digest_of(
             wanted.tenant, wanted.spec.digest, sorted({part.source for part in stored_parts(wanted.spec.task)})
         ),
+        tenant=lambda wanted: wanted.tenant,
         max_bytes=max_bytes,
+        max_making=max_making,
         wait_s=wait_s,
+        linger_s=linger_s,
         nbytes=lambda prepared: bytes_of([prepared.fitted.task, prepared.fitted.state]),
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
 from typing import Final
 
 import torch
@@ -34,6 +35,8 @@ class EngineText(TextEncoder):
         self._engine, self._tenant = engine, tenant
         self._loop = asyncio.get_running_loop()
         self._deadline = None if deadline_s is None else self._loop.time() + deadline_s
+        self._stopped = False
+        self._asked: Future[Tensor] | None = None  # of the piece that is being encoded
 
     def encode_text(
         self,
@@ -53,6 +56,7 @@ class EngineText(TextEncoder):
 
         Raises:
             EngineError: the engine can't answer now, or the deadline passed; what was encoded is in its cache.
+            CancelledError: `stop` was called.
         """
         pieces = [torch.empty(0, self.dim)]
         for start in range(0, len(prompts), PIECE):
@@ -61,7 +65,28 @@ class EngineText(TextEncoder):
             asked = self._engine.encode_text(
                 self.name, piece, tenant=self._tenant, normalise=normalise, deadline_s=deadline_s
             )
-            pieces.append(asyncio.run_coroutine_threadsafe(asked, self._loop).result())
+            pieces.append(self._result(asyncio.run_coroutine_threadsafe(asked, self._loop)))
             if progress is not None:
                 progress(len(piece))
         return torch.cat(pieces)
+
+    def stop(self) -> None:
+        """Cancel what is being encoded; whatever is asked for from now on raises CancelledError in its thread."""
+        self._stopped = True
+        if self._asked is not None:
+            self._asked.cancel()
+
+    def check(self, done: int = 0) -> None:
+        """For work that goes on without encoding, as its `progress`.
+
+        Raises:
+            CancelledError: `stop` was called.
+        """
+        if self._stopped:
+            raise CancelledError
+
+    def _result(self, asked: "Future[Tensor]") -> Tensor:
+        self._asked = asked
+        if self._stopped:  # perhaps before it could be seen in `stop`
+            asked.cancel()
+        return asked.result()

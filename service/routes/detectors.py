@@ -46,8 +46,10 @@ async def create(options: Example, caller: Caller, services: TheServices, respon
     202; it can be used when its `state` is ready.
     """
     spec = await checked_spec(options, caller.tenant, services.settings, services.banks)
-    prepared = await _prepared_soon(services, Wanted(caller.tenant, spec))
+    wanted = Wanted(caller.tenant, spec)
+    prepared = await _prepared_soon(services, wanted)
     row, new = await services.detectors.create(caller.tenant, spec)
+    services.prepared.keep(wanted)
     response.status_code = 202 if not prepared else 201 if new else 200
     response.headers["Location"] = f"/v1/detectors/{row.id}"
     return await _view(services, row)
@@ -106,7 +108,7 @@ async def score(
 async def _prepared_soon(services: Services, wanted: Wanted) -> bool:
     """Whether the detector is ready; raises an error if it can't be prepared, so that it is not stored."""
     try:
-        await services.prepared.get(wanted)
+        await services.prepared.get(wanted, stored=False)
     except PreparingError:
         return False
     return True

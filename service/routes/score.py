@@ -30,7 +30,7 @@ async def score(caller: Caller, request: TheScoreRequest, services: TheServices,
     `decision` is null and `reason` says why. Vectors of class names are cached.
     """
     spec = await checked_spec(request.options, caller.tenant, services.settings, services.banks)
-    prepared = await services.prepared.get(Wanted(caller.tenant, spec))
+    prepared = await services.prepared.get(Wanted(caller.tenant, spec), stored=False)
     timings = Timings()
     answers, score_s = await services.scorer.score(request.uploads, prepared, request.options, None, timings)
     response.headers["Server-Timing"] = server_timing(timings, score_s)

@@ -139,7 +139,7 @@ class KeyStore:
         return key
 
     async def _note_use(self, key: ApiKey) -> None:
-        """Store that the key was used, at most once in `USED_EVERY_S`; the request goes on where that can't be written."""
+        """Store that the key was used, at most once in `USED_EVERY_S`; if it can't be written, the request goes on."""
         noted = self._noted.get(key.id)
         if noted is not None and self.clock() - noted < USED_EVERY_S:
             return

@@ -1,23 +1,21 @@
 """Reading unusual, broken and harmful image files."""
 
-import io
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
+from tests.hostile_images import encoded, grey_tiff, one_tile_tiff, progressive_jpeg
+from vlm_ood import rgb
 from vlm_ood.errors import ImageError
-from vlm_ood.images import ImageLimits, find_images, load_image, to_rgb
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
+from vlm_ood.image_header import count_scans
+from vlm_ood.images import FORMATS, ImageLimits, find_images, load_image, to_rgb
 
 
 def png_that_claims(width: int, height: int) -> bytes:
@@ -135,3 +133,115 @@ def test_folders_are_walked_in_order_without_hidden_files(tmp_path: Path) -> Non
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     assert [path.name for path in find_images(tmp_path)] == ["1.PNG", "2.jpg"]
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:
+    assert load_image(progressive_jpeg(100)).size == (64, 48)
+    with pytest.raises(ImageError, match="more than 100 scans in a JPEG: save it as a baseline JPEG"):
+        load_image(progressive_jpeg(101))
+
+
+def test_scans_are_those_that_a_decoder_sees() -> None:
+    jpeg = progressive_jpeg(12)
+    comment = b"\xff\xfe" + (2 + 60).to_bytes(2, "big") + b"\xff\xda" * 30
+    alone = b"\xff\x01"  # no length follows this marker: what looks like one hides no scan
+    assert count_scans(jpeg, 100) == 12
+    assert count_scans(jpeg[:2] + comment + alone + jpeg[2:] + b"\xff\xda" * 30, 20) == 12
+    assert load_image(jpeg[:2] + comment + jpeg[2:], ImageLimits(max_scans=12)).size == (64, 48)
+    assert count_scans(progressive_jpeg(500), 20) == 21
+    filled = jpeg.replace(b"\xff\xda", b"\xff\xff\xda")
+    assert count_scans(filled, 3) == 4
+
+
+def test_the_pages_of_a_tiff_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[int] = []
+    load = TiffImagePlugin.ImageFileDirectory_v2.load
+
+    def count(directory: TiffImagePlugin.ImageFileDirectory_v2, file: object) -> None:
+        loads.append(1)
+        load(directory, file)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TiffImagePlugin.ImageFileDirectory_v2, "load", count)
+    assert load_image(grey_tiff(1)).getpixel((0, 0)) == (127, 127, 127)
+    loads.clear()
+    with pytest.raises(ImageError, match="2 frames"):
+        load_image(grey_tiff(160_000))
+    assert len(loads) < 5
+
+
+def test_a_tile_is_limited_by_what_a_decoder_allocates_for_it() -> None:
+    assert load_image(one_tile_tiff(1024)).size == (16, 16)
+    with pytest.raises(ImageError, match=r"a tile of 32768x32768 is 1073\.7 megapixels, the limit is 50\.0"):
+        load_image(one_tile_tiff(32768))
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "PCX", "EPS", "PDF", "IM", "SGI", "DDS", "ICNS", "JPEG2000"])
+def test_other_formats_are_off(kind: str) -> None:
+    with pytest.raises(ImageError, match=f"not an image in a known format.*{', '.join(FORMATS)}"):
+        load_image(encoded(RED, kind))
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 30, 4), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(NOISE, "RGBA"),
+        Image.fromarray(NOISE, "RGBA").convert("LA"),
+        Image.fromarray(NOISE[..., 0].astype(np.float32) / 255),
+        Image.fromarray(NOISE[..., 0].astype(np.float32)),
+        Image.fromarray(NOISE[..., 0].astype(np.int32) * 200),
+        Image.fromarray(NOISE[..., 0].astype(np.uint16) * 200),
+    ],
+    ids=["RGBA", "LA", "F to 1", "F", "I", "I;16"],
+)
+def test_strips_are_converted_as_the_whole_is(image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.asarray(to_rgb(image))
+    monkeypatch.setattr(rgb, "STRIP_PIXELS", 100)
+    assert np.array_equal(np.asarray(to_rgb(image)), whole)
+
+
+PEAKS = """
+import sys
+from pathlib import Path
+from vlm_ood.images import load_image
+
+def kib(name):
+    return int(Path("/proc/self/status").read_text().partition(name + ":")[2].split()[0])
+
+for path in sys.argv[1:]:
+    for size in (".small", ".large"):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = kib("VmRSS")
+        load_image(path + size)
+    print((kib("VmHWM") - before) / 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_large_image_takes_little_more_than_itself_and_its_rgb(tmp_path: Path) -> None:
+    kinds = {"F": "TIFF", "RGBA": "PNG", "I;16": "PNG"}
+    for mode, kind in kinds.items():
+        for name, size in (("large", (4000, 5000)), ("small", (8, 8))):
+            options = {"compression": "tiff_adobe_deflate"} if kind == "TIFF" else {}
+            (tmp_path / f"{mode}.{name}").write_bytes(encoded(Image.new(mode, size), kind, **options))
+    command = [sys.executable, "-c", PEAKS, *(str(tmp_path / mode) for mode in kinds)]
+    peaks = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    both = 2 * 4 * 4000 * 5000 / 2**20  # Pillow keeps four bytes per pixel
+    assert len(peaks) == len(kinds)
+    for mib in map(float, peaks):
+        assert both / 2 < mib < both + 60
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_a_file_cut_at_any_byte_is_an_error_or_an_image(kind: str) -> None:
+    content = encoded(Image.effect_noise((24, 16), 50).convert("RGB"), kind)
+    refused = 0
+    for end in range(len(content)):
+        try:
+            assert load_image(content[:end]).size == (24, 16)
+        except ImageError:
+            refused += 1
+    assert refused > len(content) * 0.9

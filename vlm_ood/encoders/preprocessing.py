@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlm_ood.digests import digest_of
-from vlm_ood.images import Picture, to_rgb
+from vlm_ood.rgb import Picture, upright_rgb
 
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
 ResizeMode = Literal["shortest", "squash", "longest"]
@@ -81,7 +81,7 @@ class Preprocessing:
         Args:
             picture: a PIL image of any mode, or a uint8 array (h, w, 3) in RGB.
         """
-        fitted = self._fit(to_rgb(picture))
+        fitted = self._fit(upright_rgb(picture))
         return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
 
     def normalise(self, pixels: UInt8[Tensor, "n 3 h w"], dtype: torch.dtype) -> Float[Tensor, "n 3 h w"]:

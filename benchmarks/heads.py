@@ -22,8 +22,8 @@ from rich.table import Table
 
 import vlm_ood as vo
 from benchmarks.engine import jpegs
-from benchmarks.hostile import ready, server
 from benchmarks.http import CLASSES, endless, saturate
+from benchmarks.server import ready, server
 from service.engine.worker.executor import Executor
 from service.engine.worker.heads import detector_head
 from service.engine.worker.protocol import NO_HEADS, EncodeImages, HeadRows, HeadWork, Job, Reply

@@ -23,7 +23,7 @@ from rich.table import Table
 
 import vlm_ood as vo
 from benchmarks.engine import decode_and_encode, encode_only, jpegs
-from benchmarks.hostile import ready, server
+from benchmarks.server import ready, server
 from vlm_ood.encoders import Encoder
 from vlm_ood.images import load_image
 

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine import jpegs
-from benchmarks.hostile import ready, resident_mib, server
 from benchmarks.http import endless
+from benchmarks.server import ready, resident_mib, server
 from vlm_ood.client import AsyncClient, Retries
 
 WORDS = ("red", "green", "small", "old", "wooden", "metal", "striped", "wet", "round", "broken")

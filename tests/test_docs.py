@@ -63,10 +63,11 @@ def test_every_benchmark_shown_exists_with_its_options() -> None:
     shown = shown_commands("python -m benchmarks.")
     assert len(shown) > 10
     for name, *words in shown:
-        source = (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+        module = ROOT / "benchmarks" / name
+        source = (module / "__main__.py" if module.is_dir() else module.with_suffix(".py")).read_text(encoding="utf-8")
         for word in words:
             if word.startswith("--"):
-                assert f'"{word}"' in source or f"    {word[2:].replace(chr(45), chr(95))}: " in source, (name, word)
+                assert f'"{word}"' in source or f"    {word[2:].replace('-', '_')}: " in source, (name, word)
 
 
 def test_every_link_inside_the_project_leads_somewhere() -> None:

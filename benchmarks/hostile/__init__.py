@@ -1,0 +1,1 @@
+"""Attacks on a running server, one phase per attack, and whether it holds its bounds meanwhile."""

@@ -1,0 +1,156 @@
+"""Runs phases one after the other, each against a server that is idle and healthy when it begins."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from benchmarks.hostile.judge import Report, broken_bounds
+from benchmarks.hostile.observer import Observer
+from benchmarks.hostile.phases import Needs, Outcome, Phase, SkippedError
+from benchmarks.hostile.target import ATTACKER, VICTIMS, Target
+from benchmarks.server import ROOT, Server, below, environment_of, ready, resident_of
+
+CROWD = "crowd"  # whose requests the mixed phase sends
+RECOVERY_S = 20.0
+LOADED_S = 120.0
+
+
+@dataclass
+class Runner:
+    """Runs phases against servers of its own.
+
+    Args:
+        encoder: what the servers serve.
+        tree: the folder whose `service` is run.
+        requests: of the mixed phase.
+        share: of harmful requests among them.
+        tell: is told what happens.
+        logs: a file for what the servers log.
+    """
+
+    encoder: str
+    tree: Path = ROOT
+    requests: int = 10_000
+    share: float = 0.05
+    tell: Callable[[str], None] = print
+    logs: Path | None = None
+    _folder: Path = field(init=False)
+    _tokens: dict[str, str] = field(init=False)
+    _target: Target | None = None
+    _needs: Needs = field(default_factory=Needs)
+    _idle_mib: float = 0.0
+
+    def run(self, phases: list[Phase]) -> list[Report]:
+        """The reports, in order."""
+        reports = []
+        with tempfile.TemporaryDirectory() as folder:
+            self._folder = Path(folder)
+            self._tokens = make_keys(self._folder / "keys", self.tree)
+            try:
+                for number, phase in enumerate(phases, 1):
+                    self.tell(f"[{number}/{len(phases)}] {phase.name}")
+                    started = time.perf_counter()
+                    report = replace(self._one(phase), seconds=time.perf_counter() - started)
+                    self.tell("    " + ("; ".join(report.broken) or report.skipped or "held"))
+                    reports.append(report)
+            finally:
+                self._end()
+        return reports
+
+    def _one(self, phase: Phase) -> Report:
+        empty = Report(phase.name, phase.does, phase.bounds, Outcome(Counter()))
+        try:
+            with disk(self._folder, phase.needs.disk_mib):
+                return asyncio.run(self._attacked(phase))
+        except SkippedError as skipped:
+            return replace(empty, skipped=str(skipped))
+        except (TimeoutError, OSError, EOFError) as error:
+            self._end()
+            return replace(empty, broken=(f"the server can't be used: {type(error).__name__} {error}",))
+
+    async def _attacked(self, phase: Phase) -> Report:
+        target = await self._target_for(phase.needs)
+        observer = Observer(target.server.port, target.server.process.pid, self._tokens)
+        target.server.started = observer.follow
+        await observer.start()
+        await asyncio.sleep(1)
+        outcome = await self._outcome(phase, target)
+        recovered_s = await target.seconds_until_served(RECOVERY_S)
+        observed = await observer.stop()
+        broken = broken_bounds(phase.bounds, outcome, observed, self._idle_mib, recovered_s)
+        if phase.needs.fresh or phase.needs.disk_mib or broken:
+            self._end()
+        return Report(phase.name, phase.does, phase.bounds, outcome, observed, self._idle_mib, recovered_s, broken)
+
+    async def _outcome(self, phase: Phase, target: Target) -> Outcome:
+        try:
+            async with asyncio.timeout(phase.limit_s):
+                return await phase.attack(target)
+        except TimeoutError:
+            return Outcome(Counter({"hang": 1}), (f"not over after {phase.limit_s:g} s",))
+
+    async def _target_for(self, needs: Needs) -> Target:
+        """The server of the phase before if it fits and is well, else a new one."""
+        if self._target is not None and not needs.fresh and needs == self._needs and await self._target.served():
+            return self._target
+        self._end()
+        data = Path(tempfile.mkdtemp(dir=self._folder)) if needs.disk_mib is None else self._folder / "disk"
+        shutil.copytree(self._folder / "keys", data, dirs_exist_ok=True)
+        server = Server(self.encoder, data, needs.settings, self.tree, needs.files, self.logs)
+        self._needs = needs
+        self._target = Target(server, self._tokens, self.requests, self.share)
+        async with asyncio.timeout(LOADED_S):
+            await ready(server.url)
+            while not all([await self._target.served(tenant) for tenant in VICTIMS]):
+                await asyncio.sleep(0.5)
+        pids = (server.process.pid, *below(server.process.pid))
+        self._idle_mib = sum(map(resident_of, pids))
+        return self._target
+
+    def _end(self) -> None:
+        if self._target is not None:
+            self._target.server.kill()
+            self._target = None
+
+
+def make_keys(data: Path, tree: Path) -> dict[str, str]:
+    """A key per tenant in a new database; the crowd's key has no limit that a benchmark reaches."""
+    tokens = {}
+    for tenant in (ATTACKER, *VICTIMS, CROWD):
+        command = [sys.executable, "-c", "from vlm_ood.cli import main; main()", "keys", "create", "--json"]
+        command += ["--tenant", tenant, "--data", str(data), "--access", "score", "--access", "manage"]
+        if tenant == CROWD:
+            command += ["--images-per-minute", "1000000"]
+        made = subprocess.run(command, cwd=tree, env=environment_of(tree), check=True, capture_output=True)
+        tokens[tenant] = json.loads(made.stdout)["token"]
+    return tokens
+
+
+@contextmanager
+def disk(folder: Path, mib: int | None) -> Iterator[None]:
+    """A small file system of its own as "disk" in the folder; nothing without a size.
+
+    Raises:
+        SkippedError: only root may make one.
+    """
+    if mib is None:
+        yield
+        return
+    mounted = folder / "disk"
+    mounted.mkdir(exist_ok=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", mounted], capture_output=True)
+    if made.returncode:
+        raise SkippedError(f"needs a file system of its own, which only root may mount: {made.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", mounted], check=True)

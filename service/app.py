@@ -87,9 +87,7 @@ def _add_routes(app: FastAPI) -> None:
 def _add_layers(app: FastAPI, services: Services) -> None:
     """Add the middleware from the inside out: what is added last sees a request first."""
     settings = services.settings
-    limits = BodyLimits(
-        settings.max_json_bytes, settings.max_body_bytes, settings.max_bytes_in_flight, settings.body_timeout_s
-    )
+    limits = BodyLimits(settings.max_json_bytes, settings.max_body_bytes, services.in_flight, settings.body_timeout_s)
     app.add_middleware(DepartureMiddleware)
     app.add_middleware(BodyMiddleware, limits=limits)
     app.add_middleware(AccessMiddleware, keys=services.keys, keyless=_keyless(settings))

@@ -66,3 +66,7 @@ class BusyError(RetryableError):
 
 class PreparingError(RetryableError):
     """A detector or a bank is still being prepared."""
+
+
+class UrlError(core.ImageError):
+    """A URL that is not fetched, or that gave no image."""

@@ -20,8 +20,11 @@ from service.detectors.store import DetectorStore
 from service.engine import Engine, LocalEngine
 from service.http.readiness import Readiness
 from service.images.encoding import UploadEncoder
+from service.images.urls import UrlImages
 from service.observability.metrics import HttpMetrics
 from service.scoring.scorer import Scorer
+from service.security.budget import ByteBudget
+from service.security.fetch_slots import FetchSlots
 from service.security.fetching import Fetcher
 from service.security.keys import KeyStore
 from service.security.rate_limit import RateLimiter
@@ -45,6 +48,7 @@ class Services:
     database: Database
     keys: KeyStore
     limiter: RateLimiter
+    in_flight: ByteBudget
     blobs: Blobs
     detectors: DetectorStore
     banks: MadeBanks
@@ -65,8 +69,7 @@ class Services:
         await self.prepared.close()
         await self.banks.close()
         await self.engine.stop()
-        if self.scorer.images.fetcher is not None:
-            await self.scorer.images.fetcher.close()
+        await self.scorer.images.urls.close()
         for pool in self.pools:
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
         await asyncio.to_thread(self.database.close)
@@ -107,7 +110,8 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         wait_s=settings.prepare_wait_s,
     )
     make = Maker(building, banks).make
-    images = UploadEncoder(engine, _fetcher(settings), settings.max_images, settings.max_body_bytes)
+    in_flight = ByteBudget(settings.max_bytes_in_flight)
+    images = UploadEncoder(engine, _url_images(settings, in_flight), settings.max_images)
     scorer = Scorer(images, judge_threads, metrics)
     return Services(
         settings=settings,
@@ -117,6 +121,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         database=database,
         keys=KeyStore(database),
         limiter=RateLimiter(settings.images_per_minute, settings.rate_limit_storage),
+        in_flight=in_flight,
         blobs=blobs,
         detectors=DetectorStore(database, blobs, settings.max_detectors),
         banks=banks,
@@ -132,6 +137,11 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         readiness=Readiness(engine),
         pools=(judge_threads, build_threads, mine_threads),
     )
+
+
+def _url_images(settings: Settings, in_flight: ByteBudget) -> UrlImages:
+    slots = FetchSlots(settings.max_urls_at_once, settings.url_timeout_s)
+    return UrlImages(_fetcher(settings), in_flight, slots, settings.max_body_bytes)
 
 
 def _fetcher(settings: Settings) -> Fetcher | None:

@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     url_schemes: Names = ("https",)
     url_ports: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)] = (443,)
     url_timeout_s: Seconds = 10.0
+    max_urls_at_once: Count = 16  # per tenant
 
     # scoring
     encoders: Names = ("embedded",)  # that requests may name; the first is the default

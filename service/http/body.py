@@ -1,5 +1,6 @@
 """Reads a multipart or JSON body: checked options, and the bytes of each image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -7,10 +8,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from service.errors import BodyTooLargeError, MalformedBodyError, UnsupportedBodyError
+from service.errors import BodyTooLargeError, MalformedBodyError, UnsupportedBodyError, UrlError
 from service.http.forms import Form, FormFile, read_form
 from service.http.records import Asked, Images, ImageSource
-from service.security.fetching import Fetcher, UrlError
+from service.security.fetching import Fetcher
 from vlm_ood.errors import ImageError
 
 Options = TypeVar("Options", bound=Asked)
@@ -25,14 +26,19 @@ class Upload:
     name: str
     content: bytes | str | ImageError
 
-    async def fetched(self, fetcher: Fetcher | None) -> "Upload":
-        """The upload with its bytes, or an error, in place of its URL."""
+    async def fetched(self, fetcher: Fetcher | None, count: Callable[[int], None]) -> "Upload":
+        """The upload with its bytes, or an error, in place of its URL.
+
+        Args:
+            fetcher: None when URLs are not fetched.
+            count: called with the size of each piece as it arrives.
+        """
         if not isinstance(self.content, str):
             return self
         if fetcher is None:
             return Upload(self.name, UrlError("URLs are not fetched by this server: send the file itself"))
         try:
-            return Upload(self.name, await fetcher.fetch(self.content))
+            return Upload(self.name, await fetcher.fetch(self.content, count))
         except ImageError as error:
             return Upload(self.name, error)
 

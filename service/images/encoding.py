@@ -1,20 +1,16 @@
-"""From uploads to features: URLs fetched, images encoded by the engine, an error for each that can't be used."""
+"""From uploads to features: images encoded by the engine, an error for each that can't be used."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from service.engine import EncodedImage, Engine, Head, Timings
-from service.errors import BodyTooLargeError
 from service.http.body import Upload
-from service.security.fetching import Fetcher
+from service.images.urls import UrlImages
 from vlm_ood.detectors import Evidence, FittedDetector
 from vlm_ood.errors import VlmOodError
 from vlm_ood.types import ImageFeatures
-
-FETCHES_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True)
@@ -51,15 +47,13 @@ class UploadEncoder:
 
     Args:
         engine: encodes images.
-        fetcher: for URLs; None when they are not fetched.
+        urls: fetches images by URL.
         chunk: how many images are put into the engine's queue at once.
-        max_bytes: of all images of one request together, those behind URLs included.
     """
 
     engine: Engine
-    fetcher: Fetcher | None
+    urls: UrlImages
     chunk: int
-    max_bytes: int
 
     async def encode(
         self, tenant: str, uploads: Sequence[Upload], encoder: str, timings: Timings, head: Head | None = None
@@ -74,10 +68,16 @@ class UploadEncoder:
             head: runs in the worker; None for pooled features alone.
 
         Raises:
-            BodyTooLargeError: the images are larger than `max_bytes` together.
+            BodyTooLargeError: the images behind URLs are larger together than a request may send.
+            BusyError: too many bytes are in flight.
             EngineError: the engine can't answer now.
         """
-        uploads = await self.fetched(uploads)
+        async with self.urls.fetched(tenant, uploads) as fetched:
+            return await self._encoded(tenant, fetched, encoder, timings, head)
+
+    async def _encoded(
+        self, tenant: str, uploads: Sequence[Upload], encoder: str, timings: Timings, head: Head | None
+    ) -> Encoded:
         contents = {row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, bytes)}
         errors: dict[int, VlmOodError] = {
             row: upload.content for row, upload in enumerate(uploads) if isinstance(upload.content, VlmOodError)
@@ -95,29 +95,3 @@ class UploadEncoder:
                 else:
                     found[row] = result
         return Encoded(found, errors)
-
-    async def fetched(self, uploads: Sequence[Upload]) -> list[Upload]:
-        """The uploads with bytes, or an error, in place of each URL.
-
-        Raises:
-            BodyTooLargeError: the images are larger than `max_bytes` together.
-        """
-        gate, nbytes = asyncio.Semaphore(FETCHES_AT_ONCE), 0
-
-        async def fetch(upload: Upload) -> Upload:
-            nonlocal nbytes
-            async with gate:
-                self._check(nbytes)  # the limit was exceeded while this one waited
-                found = await upload.fetched(self.fetcher)
-                nbytes += len(found.content) if isinstance(found.content, bytes) else 0
-                self._check(nbytes)
-                return found
-
-        return list(await asyncio.gather(*map(fetch, uploads)))
-
-    def _check(self, nbytes: int) -> None:
-        if nbytes > self.max_bytes:
-            raise BodyTooLargeError(
-                f"the images of this request together are over the limit of {self.max_bytes:,} bytes: send them in "
-                "several requests"
-            )

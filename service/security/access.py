@@ -81,6 +81,12 @@ class AccessMiddleware:
         return Principal(key.tenant, access, key.id, key.images_per_minute)
 
 
+def tenant_of(scope: Scope) -> str:
+    """The tenant of the caller; empty on an open path, where nobody is identified."""
+    principal = scope.get("state", {}).get("principal")
+    return principal.tenant if isinstance(principal, Principal) else ""
+
+
 def is_open(path: str) -> bool:
     """Whether the path needs no key."""
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)

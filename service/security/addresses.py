@@ -7,6 +7,14 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 _COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
+_ISATAP: Final = (0x00005EFE, 0x02005EFE)  # in bits 64 to 95, RFC 5214
+_NOT_OF_THE_INTERNET: Final = (  # `ipaddress` of Python 3.11 takes them for global
+    ipaddress.ip_network("168.63.129.16/32"),  # Azure answers its virtual machines here
+    ipaddress.ip_network("192.88.99.0/24"),  # relays of 6to4, RFC 7526
+    ipaddress.ip_network("64:ff9b:1::/48"),  # translators of a local network, RFC 8215
+    ipaddress.ip_network("3fff::/20"),  # documentation, RFC 9637
+    ipaddress.ip_network("fec0::/10"),  # site-local, RFC 3879
+)
 
 
 def is_public(address: str) -> bool:
@@ -19,7 +27,8 @@ def is_public(address: str) -> bool:
 
 
 def _is_global(ip: Address) -> bool:
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+    listed = any(ip in network for network in _NOT_OF_THE_INTERNET)
+    return ip.is_global and not (listed or ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
 def _hidden_in(ip: Address) -> list[Address]:
@@ -28,6 +37,7 @@ def _hidden_in(ip: Address) -> list[Address]:
         return []
     hidden: list[Address] = [found for found in (ip.ipv4_mapped, ip.sixtofour) if found is not None]
     hidden += ip.teredo or ()
-    if ip in _COMPATIBLE or any(ip in network for network in _NAT64):
+    isatap = int(ip) >> 32 & 0xFFFFFFFF in _ISATAP
+    if isatap or ip in _COMPATIBLE or any(ip in network for network in _NAT64):
         hidden.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
     return hidden

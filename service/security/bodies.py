@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import BodyTooLargeError, BodyTooSlowError, BusyError, MalformedBodyError, ServiceError
 from service.problems import response_to
 from service.request_id import request_id_of
+from service.security.access import tenant_of
+from service.security.budget import ByteBudget, ByteShare
 
 
 @dataclass
@@ -20,13 +22,13 @@ class BodyLimits:
     Args:
         json_bytes: of a JSON body.
         body_bytes: of any other body.
-        in_flight_bytes: of all bodies that are being handled.
+        in_flight: counts the bytes of all bodies, and of images fetched for them.
         timeout_s: seconds until the last byte of a body.
     """
 
     json_bytes: int
     body_bytes: int
-    in_flight_bytes: int
+    in_flight: ByteBudget
     timeout_s: float
 
 
@@ -36,22 +38,20 @@ class BodyMiddleware:
     def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
         self._app = app
         self._limits = limits
-        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application with a `receive` that counts bytes, and answer in its place when a limit is exceeded."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(self, scope, receive, send)
-        try:
-            body.check_length()
-            await self._app(scope, body.receive, body.send)
-        except ServiceError as error:
-            if error is not body.failure:
-                raise
-        finally:
-            self._in_flight -= body.received
+        with self._limits.in_flight.share(tenant_of(scope)) as share:
+            body = _Body(self, share, scope, receive, send)
+            try:
+                body.check_length()
+                await self._app(scope, body.receive, body.send)
+            except ServiceError as error:
+                if error is not body.failure:
+                    raise
         if body.failure is not None and not body.answered:
             response = response_to(body.failure, request_id_of(scope))
             response.headers["Connection"] = "close"  # the rest of the body is not wanted
@@ -62,14 +62,6 @@ class BodyMiddleware:
         is_json = "json" in headers.get("content-type", "")
         return self._limits.json_bytes if is_json else self._limits.body_bytes
 
-    def take(self, count: int) -> None:
-        """Add to the bytes in flight; they are subtracted when the request ends."""
-        self._in_flight += count
-
-    def full(self) -> bool:
-        """Whether all bodies together exceed their limit."""
-        return self._in_flight > self._limits.in_flight_bytes
-
     @property
     def timeout_s(self) -> float:
         """Seconds that a whole body may take."""
@@ -79,13 +71,12 @@ class BodyMiddleware:
 class _Body:
     """The body of one request."""
 
-    def __init__(self, owner: BodyMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
-        self._owner, self._receive, self._send = owner, receive, send
+    def __init__(self, owner: BodyMiddleware, share: ByteShare, scope: Scope, receive: Receive, send: Send) -> None:
+        self._owner, self._share, self._receive, self._send = owner, share, receive, send
         self._headers = Headers(scope=scope)
         self._limit = owner.limit_of(self._headers)
         self._ends_at: float | None = None
         self._complete = False
-        self.received = 0
         self.answered = False
         self.failure: ServiceError | None = None
 
@@ -116,12 +107,12 @@ class _Body:
     def _count(self, message: MutableMapping[str, Any]) -> None:
         size = len(message.get("body", b""))
         self._complete = not message.get("more_body", False)
-        self.received += size
-        self._owner.take(size)
-        if self.received > self._limit:
+        try:
+            self._share.take(size)
+        except BusyError as error:
+            raise self._fail(error) from None
+        if self._share.taken > self._limit:
             raise self._fail(self._too_large())
-        if self._owner.full():
-            raise self._fail(BusyError("the server is handling too many bytes: try again later", 1.0))
 
     async def send(self, message: Message) -> None:
         """Send the application's answer, unless the body has failed before the answer began."""

@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from service.security.bodies import BodyLimits, BodyMiddleware
+from service.security.budget import ByteBudget
 from tests.service.conftest import Start
 from tests.service.fakes import files, png
 
@@ -82,20 +83,21 @@ async def ask(app: BodyMiddleware, *chunks: bytes, pause: asyncio.Event | None =
 
 
 async def test_a_body_that_trickles_is_408() -> None:
-    app = BodyMiddleware(Application(), BodyLimits(100, 100, 1000, timeout_s=0.01))
+    app = BodyMiddleware(Application(), BodyLimits(100, 100, ByteBudget(1000), timeout_s=0.01))
     assert await ask(app, b"x", pause=asyncio.Event()) == 408
 
 
 async def test_all_bodies_together_are_bounded_and_given_back() -> None:
     application = Application()
     application.gate.clear()
-    app = BodyMiddleware(application, BodyLimits(100, 100, 150, timeout_s=5))
+    budget = ByteBudget(150)
+    app = BodyMiddleware(application, BodyLimits(100, 100, budget, timeout_s=5))
     first = asyncio.create_task(ask(app, b"x" * 100))
     await asyncio.sleep(0)
-    while not first.done() and not app.full() and app._in_flight < 100:
+    while not first.done() and budget.used < 100:
         await asyncio.sleep(0)
     assert await ask(app, b"x" * 100) == 503
     application.gate.set()
     assert await first == 200
-    assert app._in_flight == 0
+    assert budget.used == 0
     assert await ask(app, b"x" * 100) == 200

@@ -25,38 +25,52 @@ export function batches(files, maxImages = MAX_IMAGES, maxBytes = MAX_BYTES) {
 /** One answer per file, in their order; `onDone(count)` after each request. */
 export async function score(path, files, fields, { onDone, ...options }) {
   const results = [];
-  for (const group of batches(files)) {
-    results.push(...(await scoreGroup(path, group, fields, options)));
+  const send = (group) => call(path, { method: "POST", form: form(group, fields), ...options });
+  for await (const { group, answer, problem } of inGroups(files, send)) {
+    results.push(...(answer?.results ?? [{ image: group[0].name, error: { code: problem.slug, message: problem.detail } }]));
     onDone(results.length);
   }
   return results;
 }
 
-/** A server may allow less than is usual: what is too large is sent in halves, and one file that is, has that error. */
-async function scoreGroup(path, files, fields, options) {
-  try {
-    return (await call(path, { method: "POST", form: form(files, fields), ...options })).results;
-  } catch (problem) {
-    if (!(problem instanceof Problem) || problem.status !== 413) throw problem;
-    if (files.length === 1) return [{ image: files[0].name, error: { code: problem.slug, message: problem.detail } }];
-    const half = files.length >> 1;
-    const first = await scoreGroup(path, files.slice(0, half), fields, options);
-    return first.concat(await scoreGroup(path, files.slice(half), fields, options));
+/** A calibration from all files together: the first request replaces what was there, the others add to it. */
+export async function calibrate(id, files, keep, { onDone, ...options }) {
+  let last = null;
+  let refused = null;
+  let done = 0;
+  let failed = 0;
+  const path = `/v1/detectors/${id}/calibration`;
+  const send = (group) => call(path, { method: "PUT", form: form(group, { keep, append: last !== null }), ...options });
+  for await (const { group, answer, problem } of inGroups(files, send)) {
+    last = answer ?? last;
+    refused = problem ?? refused;
+    failed += answer ? answer.failed.length : 1;
+    onDone((done += group.length));
+  }
+  if (!last) throw refused;
+  return { ...last, failed };
+}
+
+/** Sends groups of files in their order and yields each with its answer. A server may allow less than is usual: what is
+ *  too large is sent in halves, and one file that is too large alone comes with the problem in place of an answer. */
+async function* inGroups(files, send) {
+  const waiting = batches(files).reverse();
+  while (waiting.length) {
+    const group = waiting.pop();
+    const { answer, problem } = await orTooLarge(send(group));
+    const half = group.length >> 1;
+    if (problem && half) waiting.push(group.slice(half), group.slice(0, half));
+    else yield { group, answer, problem };
   }
 }
 
-/** A calibration from all files together: the first request replaces what was there, the others add to it. */
-export async function calibrate(id, files, keep, { onDone, ...options }) {
-  let answer = null;
-  let done = 0;
-  let failed = 0;
-  for (const group of batches(files)) {
-    const body = form(group, { keep, append: answer !== null });
-    answer = await call(`/v1/detectors/${id}/calibration`, { method: "PUT", form: body, ...options });
-    failed += answer.failed.length;
-    onDone((done += group.length));
+async function orTooLarge(answering) {
+  try {
+    return { answer: await answering };
+  } catch (problem) {
+    if (!(problem instanceof Problem) || problem.status !== 413) throw problem;
+    return { problem };
   }
-  return { ...answer, failed };
 }
 
 /** The body of a request: fields, those that are objects in JSON, and images. */

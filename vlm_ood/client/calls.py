@@ -26,6 +26,7 @@ from vlm_ood.client.records import (
 from vlm_ood.client.requests import (
     ApiRequest,
     Call,
+    Sending,
     all_pages,
     check,
     failures,
@@ -47,7 +48,7 @@ ENCODERS: Final = TypeAdapter(tuple[EncoderInfo, ...])
 def score(
     path: str, files: Sequence[File], options: Mapping[str, Any], top: int, threshold: float | None
 ) -> Call[ScoreAnswer]:
-    """Score files, in several requests when they are many.
+    """Score files, in several requests when they are many, and in smaller ones where the server refuses the size.
 
     Args:
         path: the path of the route.
@@ -63,8 +64,11 @@ def score(
     errors: dict[int, str] = {}
     results: dict[int, ImageResult] = {}
     encoder, method, timings = "", str(options.get("method", "")), Counter[str]()
-    for batch in batches(files, errors):
+    sending = Sending(batches(files, errors), errors)
+    for batch in sending:
         response = yield ApiRequest("POST", path, form(batch, fields))
+        if sending.is_too_large(batch, response):
+            continue
         encoder, method = parsed(response, lambda body: (str(body["encoder"]), str(body["method"])))
         results |= parsed(response, partial(_all_results, list(batch.contents)))
         timings.update(server_timings(response))
@@ -77,22 +81,25 @@ def calibrate(detector_id: str, files: Sequence[File], keep: float, append: bool
     """Calibrate from files, in several requests when there are many: the first one replaces, the others append.
 
     Raises:
-        ImageError: no file can be read.
+        ImageError: no file can be used.
         ServerError: the server refused or failed.
     """
     errors: dict[int, str] = {}
     failed: dict[int, ImageResult] = {}
     answer: CalibrationAnswer | None = None
-    for batch in batches(files, errors, MAX_CALIBRATION_IMAGES):
+    sending = Sending(batches(files, errors, MAX_CALIBRATION_IMAGES), errors)
+    for batch in sending:
         adding = append or answer is not None
         path = f"{detector_path(detector_id)}/calibration"
         fields = {"keep": keep, "append": adding, "rule": rule}
         response = yield ApiRequest("PUT", path, form(batch, fields), repeatable=not adding)
+        if sending.is_too_large(batch, response):
+            continue
         failed |= parsed(response, partial(failures, list(batch.contents)))
         answer = parsed(response, lambda body: CALIBRATION.validate_python({**body, "failed": ()}))
     if answer is None:
         raise ImageError(
-            f"none of the {len(files)} files can be read: {next(iter(errors.values()), 'give at least one')}"
+            f"none of the {len(files)} files can be used: {next(iter(errors.values()), 'give at least one')}"
         )
     return replace(answer, failed=named_failures(failed, errors, files))
 

@@ -34,6 +34,14 @@ class Batch:
         self.contents[row] = content
         self.size += len(content)
 
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """The first half of the files, and the others."""
+        middle = len(self.contents) // 2
+        both = Batch(self.max_images), Batch(self.max_images)
+        for place, (row, content) in enumerate(self.contents.items()):
+            both[place >= middle].add(row, content)
+        return both
+
 
 def name_of(file: File, row: int) -> str:
     """The name of the file in results."""

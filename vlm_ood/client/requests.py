@@ -1,7 +1,7 @@
 """The record of one request, and functions that read responses; the calls of both clients use them."""
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -38,6 +38,37 @@ Call = Generator[ApiRequest, httpx.Response, T]
 """A generator that yields requests, is sent their responses, and returns the result of the call."""
 
 RESULT: Final = TypeAdapter(ImageResult)
+TOO_LARGE: Final = 413
+
+
+class Sending:
+    """The batches to send; a server may take less than is usual, and what it finds too large comes again in halves.
+
+    Args:
+        batches: in order.
+        errors: {row of a file: why it has no result}; gets the files that are too large alone.
+    """
+
+    def __init__(self, batches: Iterator[Batch], errors: dict[int, str]) -> None:
+        self._batches, self._errors = batches, errors
+        self._halves: list[Batch] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            batch = self._halves.pop() if self._halves else next(self._batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def is_too_large(self, batch: Batch, response: httpx.Response) -> bool:
+        """Whether the server refused the batch for its size; its halves are next, or its one file has the error."""
+        if response.status_code != TOO_LARGE:
+            return False
+        if len(batch.contents) > 1:
+            self._halves += reversed(batch.halves())
+        else:
+            self._errors |= dict.fromkeys(batch.contents, problem_of(response).detail)
+        return True
 
 
 def check(response: httpx.Response) -> None:
@@ -46,14 +77,18 @@ def check(response: httpx.Response) -> None:
     Raises:
         ServerError: with the title and the detail of the server's problem document.
     """
-    if response.is_success:
-        return
+    if not response.is_success:
+        raise problem_of(response)
+
+
+def problem_of(response: httpx.Response) -> ServerError:
+    """The error of a response, from the server's problem document where it holds one."""
     try:
         body = response.json()
     except ValueError:
         body = None
     problem = body if isinstance(body, dict) else {}
-    raise ServerError(
+    return ServerError(
         response.status_code,
         str(problem.get("title") or response.reason_phrase or "error"),
         str(problem.get("detail") or response.text[:500] or "no reason given"),

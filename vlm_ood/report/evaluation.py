@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from vlm_ood.evaluation.records import FIGURES, UNLABELLED, Comparison, Evaluation, ScoredSet
-from vlm_ood.report.page import NOT_CLIP, write_page
+from vlm_ood.report.page import NOT_CLIP, percent, write_page
 from vlm_ood.report.plots import histogram, roc
 from vlm_ood.report.svg import SERIES
 from vlm_ood.report.thumbnails import Thumbnail, thumbnails
@@ -137,8 +137,8 @@ def _table(ood: ScoredSet, comparisons: Iterable[Comparison]) -> Table:
 
 
 def shown(value: float) -> float:
-    """The value rounded as the page shows it, so that values that look equal are both marked as best."""
-    return round(value, 3)
+    """The value as the page prints it, in percent, so that values that look equal are both marked as best."""
+    return float(percent(value))
 
 
 def _best(rows: Sequence[Comparison]) -> dict[str, float]:

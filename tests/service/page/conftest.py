@@ -22,6 +22,9 @@ SWITCHES: Final = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Nothing waits so long: tests wait for what the page shows, and a busy machine may take its time to show it.
+PATIENCE_MS: Final = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +36,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
+def limits() -> dict[str, int]:
+    """Settings of the server other than its own; tests override it by parametrizing."""
+    return {}
+
+
+@pytest.fixture
+def address(tmp_path: Path, limits: dict[str, int]) -> Iterator[str]:
     engine = FakeEngine()
-    settings = Settings(data=tmp_path, encoders=engine.encoder_names())
+    settings = Settings(data=tmp_path, encoders=engine.encoder_names()).model_copy(update=limits)
     with running(create_app(settings, engine), settings) as url:
         yield url
 
@@ -44,11 +53,12 @@ def address(tmp_path: Path) -> Iterator[str]:
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """Open and loaded; whatever it logs as an error or asks of another host fails the test."""
     page = browser.new_page(viewport={"width": 390, "height": 844}, reduced_motion="reduce")
+    page.set_default_timeout(PATIENCE_MS)
     complaints: list[str] = []
 
     def listen(message: ConsoleMessage) -> None:
         if message.type == "error" and not re.search(
-            "status of (409|422|503)", message.text
+            "status of (409|413|422|503)", message.text
         ):  # Chromium logs every refused request
             complaints.append(message.text)
 

@@ -5,7 +5,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs serve clean
+.PHONY: help install demo test check format docs serve mutation clean
+
+MUTATION ?= --sample 10
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +34,10 @@ docs: $(VENV)/.dev ## write the README's table of methods from the classes
 
 serve: $(VENV)/.demo ## start the server on this machine
 	@$(BIN)/vlm-ood serve
+
+mutation: $(VENV)/.dev ## plant faults and print those that no test finds; MUTATION='' plants all, in hours
+	@$(BIN)/pip install --quiet -e '.[dev,mutation]'
+	@nice $(BIN)/python -m benchmarks.mutation $(MUTATION)
 
 clean: ## remove the environment and what the tools left
 	rm -rf $(VENV) demo-report dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

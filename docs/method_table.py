@@ -14,6 +14,7 @@ NEEDS: Final = {"negatives": "negative words", "no": "negated prompts", "support
 def row(method: dict[str, Any]) -> str:
     """One line of the table: name, what it measures, paper, what it needs beyond class names."""
     needs = [NEEDS[part] for part in method["needs"]] + ["patches"] * method["needs_patches"]
+    needs += [f"may use {NEEDS[part]}" for part in method["uses"] if part in NEEDS]
     return f"| `{method['name']}` | {method['summary']} | {paper(method['paper'])} | {', '.join(needs)} |"
 
 

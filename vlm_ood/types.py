@@ -242,7 +242,12 @@ class Support:
 
 
 _TITLES: Final[Mapping[str, str]] = MappingProxyType(
-    {"negatives": "negatives", "no": "negated prompts", "support": "labelled images"}
+    {
+        "negatives": "negatives",
+        "no": "negated prompts",
+        "support": "labelled images",
+        "background": "a background of ordinary images",
+    }
 )
 
 
@@ -256,9 +261,38 @@ REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
         "negatives": "negatives=vo.mine_negatives(...)",
         "no": "no=vo.no_bank(...)",
         "support": "support=vo.Support(features, labels)",
+        "background": "background=mean_vector",
     }
 )
 """How a caller in Python gives each part of a task beyond its classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """Where ordinary images and words lie in the space of an encoder, whatever the classes of a task.
+
+    Args:
+        images: (d,), the mean of the unit vectors of a few diverse ordinary photographs; not brought to length 1.
+        words: (d,), the mean of the unit vectors of everyday words; or None.
+        digest: what made them; by default the digest of their values.
+
+    Raises:
+        VectorError: a vector with other axes or with a value that is not finite, or two of different dimension.
+    """
+
+    images: Float[Tensor, " d"]
+    words: Float[Tensor, " d"] | None = None
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        for name, vector in (("images", self.images), ("words", self.words)):
+            if vector is None:
+                continue
+            if vector.shape != (len(self.images),) or not vector.isfinite().all():
+                raise VectorError(f"background {name} must be one finite vector (d,), got {tuple(vector.shape)}")
+            object.__setattr__(self, name, vector.float())
+        if not self.digest:
+            object.__setattr__(self, "digest", digest_of(self.images, self.words))
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,6 +304,7 @@ class Task:
         negatives: words for what is OOD (NegLabel, CSP, NegPrompt).
         no: negated prompts, one row per class, from a tower or templates that negate it (CLIPN).
         support: labelled ID images.
+        background: ordinary images, whatever the classes; a vector alone is their mean, as in `Background.images`.
 
     Raises:
         VectorError: dimensions that don't agree, or a `no` bank with other rows than `classes`.
@@ -279,8 +314,16 @@ class Task:
     negatives: TextBank | None = None
     no: TextBank | None = None
     support: Support | None = None
+    background: Background | Float[Tensor, " d"] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.background, Tensor):
+            object.__setattr__(self, "background", Background(self.background))
+        if self.ordinary is not None and len(self.ordinary.images) != self.classes.dim:
+            raise VectorError(
+                f"the background has dimension {len(self.ordinary.images)}, classes {self.classes.dim}: encode both "
+                "with one encoder"
+            )
         for part, bank in (("negatives", self.negatives), ("no", self.no)):
             if bank is not None and bank.dim != self.classes.dim:
                 raise VectorError(
@@ -297,6 +340,11 @@ class Task:
             ) < len(self.classes):
                 raise VectorError(f"support labels must be rows of the {len(self.classes)} classes")
 
+    @property
+    def ordinary(self) -> Background | None:
+        """The background, also where it was given as a vector alone."""
+        return self.background if isinstance(self.background, Background) else None
+
     def require(self, method: str, needs: frozenset[str]) -> None:
         """Raise a TaskError that names each part in `needs` that is missing."""
         missing = sorted(part for part in needs if getattr(self, part) is None)
@@ -307,5 +355,7 @@ class Task:
     @property
     def digest(self) -> str:
         """Of everything in the task."""
-        parts = (self.classes, self.negatives, self.no, self.support)
-        return digest_of([None if part is None else part.digest for part in parts])
+        parts = [self.classes, self.negatives, self.no, self.support]
+        digests = [None if part is None else part.digest for part in parts]
+        # Only where there is one, so that calibrations made before tasks had a background still hold.
+        return digest_of(digests if self.ordinary is None else [*digests, self.ordinary.digest])

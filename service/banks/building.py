@@ -14,6 +14,7 @@ from service.caching.turns import Turns
 from service.engine import EncoderInfo, Engine
 from service.engine.text_port import EngineText
 from service.threads import in_thread
+from vlm_ood.background import background_of
 from vlm_ood.encoders.base import Progress, TextEncoder
 from vlm_ood.io.cache import DiskCache
 from vlm_ood.negatives import Mining, MiningPlan, mine
@@ -79,13 +80,21 @@ class Building:
         turns, threads = (self._mining_turns, self.mining) if mines else (self._turns, self.threads)
         async with turns.of(tenant):
             text = EngineText(self.engine, encoder, tenant, self.limit_s)
-            mining = partial(_mined, self.words, tenant)
-            builder = Builder(text, sources, banks=self.banks.of(tenant), mine=mining, progress=text.check)
+            own = EngineText(self.engine, encoder, deadline_s=self.limit_s)  # all tenants share what no tenant sent
+            builder = Builder(
+                text,
+                sources,
+                banks=self.banks.of(tenant),
+                mine=partial(_mined, self.words, tenant),
+                progress=text.check,
+                background=partial(background_of, own, own.encode_files, cache=self.banks.of("")),
+            )
             running = asyncio.ensure_future(in_thread(threads, lambda: _inferred(work, builder)))
             try:
                 return await asyncio.shield(running)
             except asyncio.CancelledError:
                 text.stop()
+                own.stop()
                 await asyncio.gather(running, return_exceptions=True)  # the place is free when the thread is
                 raise
 

@@ -13,7 +13,8 @@ class MethodView(Answered):
     name: Annotated[str, Field(examples=["mcm"])]
     summary: str
     paper: str
-    needs: Annotated[list[str], Field(description="Parts of a task beyond the class names.")]
+    needs: Annotated[list[str], Field(description="Parts of a task beyond the class names that it can't do without.")]
+    uses: Annotated[list[str], Field(description="Parts that it reads where they are given.")]
     needs_patches: bool
     min_classes: int
     parameters: Annotated[dict[str, Any], Field(description="JSON schema of `parameters`.")]

@@ -1,9 +1,9 @@
-"""The engine's text tower as an encoder, for library code that runs in a thread: text banks, mining."""
+"""The engine as an encoder, for library code that runs in a thread: text banks, mining, the background."""
 
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,9 @@ from torch import Tensor
 from service.engine.base import Engine
 from service.engine.records import EncoderInfo
 from vlm_ood.encoders.base import Progress, TextEncoder
+from vlm_ood.errors import VlmOodError
+
+T = TypeVar("T")
 
 PIECE: Final = 1024  # prompts in one call of the engine, which cuts them into batches by the time they take
 
@@ -36,7 +39,7 @@ class EngineText(TextEncoder):
         self._loop = asyncio.get_running_loop()
         self._deadline = None if deadline_s is None else self._loop.time() + deadline_s
         self._stopped = False
-        self._asked: Future[Tensor] | None = None  # of the piece that is being encoded
+        self._asked: Future[Any] | None = None  # of the piece that is being encoded
 
     def encode_text(
         self,
@@ -70,6 +73,22 @@ class EngineText(TextEncoder):
                 progress(len(piece))
         return torch.cat(pieces)
 
+    def encode_files(self, files: Sequence[bytes]) -> Float[Tensor, "n d"]:
+        """fp32 vectors of a few image files, in order, on the CPU.
+
+        Raises:
+            ImageError: a file can't be used.
+            EngineError, CancelledError: as `encode_text`.
+        """
+        deadline_s = None if self._deadline is None else self._deadline - self._loop.time()
+        asked = self._engine.encode_images(self.name, files, tenant=self._tenant, deadline_s=deadline_s)
+        vectors = []
+        for encoded in self._result(asyncio.run_coroutine_threadsafe(asked, self._loop)):
+            if isinstance(encoded, VlmOodError):
+                raise encoded
+            vectors.append(encoded.features.pooled)
+        return torch.cat(vectors)
+
     def stop(self) -> None:
         """Cancel what is being encoded; whatever is asked for from now on raises CancelledError in its thread."""
         self._stopped = True
@@ -85,7 +104,7 @@ class EngineText(TextEncoder):
         if self._stopped:
             raise CancelledError
 
-    def _result(self, asked: "Future[Tensor]") -> Tensor:
+    def _result(self, asked: "Future[T]") -> T:
         self._asked = asked
         if self._stopped:  # perhaps before it could be seen in `stop`
             asked.cancel()

@@ -30,7 +30,7 @@ def reloaded(task: vo.Task, folder: Path) -> vo.Task:
     stored = load_features(folder / "d.safetensors")
     assert stored.labels is not None
     classes, negatives, no = (load_bank(folder / f"{file}.safetensors") for file in "abc")
-    return vo.Task(classes, negatives, no, vo.Support(stored.features, stored.labels))
+    return vo.Task(classes, negatives, no, vo.Support(stored.features, stored.labels), task.background)
 
 
 def changed(values: torch.Tensor) -> torch.Tensor:
@@ -117,6 +117,7 @@ def test_digest_changes_with_every_part_of_the_task(name: str, world: World) -> 
     negatives, no, support = parts_of(task)
     patches = support.features.patches
     assert patches is not None
+    assert task.ordinary is not None
     labels = support.labels.clone()
     labels[0] = (labels[0] + 1) % len(task.classes)
     other_pooled = vo.ImageFeatures(changed(support.features.pooled), patches, support.features.grid)
@@ -129,6 +130,9 @@ def test_digest_changes_with_every_part_of_the_task(name: str, world: World) -> 
         *(replace(task, support=replace(support, features=each)) for each in (other_pooled, other_patches)),
         replace(task, support=replace(support, labels=labels)),
         replace(task, classes=task.classes.take([1, 0, *range(2, len(task.classes))])),
+        replace(task, background=None),
+        replace(task, background=changed(task.ordinary.images[None])[0]),
+        replace(task, background=vo.Background(task.ordinary.images, words=task.ordinary.images)),
     ]
 
     assert len({fitted(name, each).digest for each in tasks}) == len(tasks)
@@ -153,7 +157,7 @@ def test_digest_changes_with_nothing_else(name: str, world: World) -> None:
         banks = (vo.TextBank(bank.names, copy(bank.embeddings)) for bank in (task.classes, negatives, no))
         classes, other_negatives, other_no = banks
         labels = support.labels.to(torch.int32)
-        same = vo.Task(classes, other_negatives, other_no, vo.Support(support.features[:], labels))
+        same = vo.Task(classes, other_negatives, other_no, vo.Support(support.features[:], labels), task.background)
         assert fitted(name, same).digest == before
     detector.score(world.id_images)
     assert fitted(name, task).digest == detector.digest == before

@@ -33,6 +33,7 @@ def make_world(n: int = 64, seed: int = 0, dim: int = DIM) -> World:
         negatives=_bank("negative", _near(other.expand(NEGATIVES, -1), 0.8, draw)),
         no=_bank("no", _near(other - 0.5 * classes, 0.2, draw)),
         support=Support(_images(classes[shots], other, draw), shots),
+        background=_near(axes, 0.6, draw).mean(dim=0),
     )
     return World(task, _images(classes[labels], other, draw), _images(other.expand(n, -1), other, draw))
 

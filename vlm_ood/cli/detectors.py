@@ -14,11 +14,12 @@ def command(as_json: JsonOption = False) -> None:
         print_json(descriptions)
         return
     table = Table(title="Methods: a higher score is more out of distribution", show_lines=True)
-    for column in ("name", "what it measures", "needs", "parameters", "paper"):
+    for column in ("name", "what it measures", "needs (may use)", "parameters", "paper"):
         table.add_column(column, overflow="fold")
     for entry in descriptions:
         properties = entry["parameters"].get("properties", {})
         parameters = "\n".join(f"{name} = {schema.get('default')}" for name, schema in properties.items())
-        needs = ", ".join(["classes", *entry["needs"]])
+        optional = [f"({part})" for part in entry["uses"]]
+        needs = ", ".join(["classes", *entry["needs"], *optional])
         table.add_row(entry["name"], entry["summary"], needs, parameters, entry["paper"])
     console.print(table)

@@ -116,7 +116,8 @@ def prepare(request: ScoreRequest) -> "tuple[FittedDetector[Any], ScoreInput, En
     encoder = open_encoder(request.task.encoder, request.task.device, request.task.precision)
     outputs = spec.detector.outputs
     encoder.require(outputs)
-    fitted = spec.detector.fit(build_task(spec.task, encoder, outputs))
+    task = build_task(spec.task, encoder, outputs, background="background" in spec.detector.uses)
+    fitted = spec.detector.fit(task)
     return fitted, encode_pictures(encoder, files, outputs), encoder
 
 

@@ -144,14 +144,22 @@ def labelled_images(folder: Path, names: Sequence[str]) -> FileSet:
     )
 
 
-def build_task(spec: TaskSpec, encoder: "Encoder | None", outputs: Outputs = POOLED) -> Task:
+def build_task(
+    spec: TaskSpec, encoder: "Encoder | None", outputs: Outputs = POOLED, *, background: bool = False
+) -> Task:
     """Build the task of a spec and show a progress bar while names are encoded.
+
+    Args:
+        spec: what the task is made from.
+        encoder: encodes names and labelled images; None for vectors.
+        outputs: what the method reads of each labelled image.
+        background: whether a method reads the background.
 
     Raises:
         InputError: a part can't be used.
     """
     with progress_bar("encoding class names", None) as advance:
-        return Builder(encoder, FileSources(encoder, outputs), progress=advance).task(spec)
+        return Builder(encoder, FileSources(encoder, outputs), progress=advance).task(spec, background=background)
 
 
 def _from_file(path: Path) -> Support:

@@ -20,6 +20,7 @@ def describe(name: str) -> dict[str, Any]:
         "summary": (cls.__doc__ or "").strip().splitlines()[0],
         "paper": cls.paper,
         "needs": sorted(cls.needs),
+        "uses": sorted(cls.uses),
         "needs_patches": cls.outputs.patches,
         "min_classes": cls.min_classes,
         "parameters": registry.schema(name),

@@ -78,7 +78,8 @@ class Detector(ABC, Generic[State]):
     """An OOD score over image features, given a task.
 
     The class variables say what it is: `name` (its registered name), `paper` (authors, title, venue, year, arXiv
-    number), `needs` (the parts of a Task beyond the classes), `outputs` (what it reads of an image), `min_classes`.
+    number), `needs` (the parts of a Task beyond the classes that it can't do without), `uses` (those that it reads
+    where they are given), `outputs` (what it reads of an image), `min_classes`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -86,8 +87,14 @@ class Detector(ABC, Generic[State]):
     name: ClassVar[str]
     paper: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
+    uses: ClassVar[frozenset[str]] = frozenset()
     outputs: ClassVar[Outputs] = POOLED
     min_classes: ClassVar[int] = 2
+
+    @classmethod
+    def reads(cls) -> frozenset[str]:
+        """Every part of a task beyond the classes that the method reads where it is given."""
+        return cls.needs | cls.uses
 
     @abstractmethod
     def learn(self, task: Task) -> State:

@@ -4,6 +4,7 @@ from vlm_ood.lexicons.lexicon import PARTS_OF_SPEECH, Entry, Lexicon, PartOfSpee
 from vlm_ood.lexicons.names import key, naming_keys
 from vlm_ood.lexicons.wordnet import (
     LEXICONS,
+    everyday_words,
     lexicon_from_file,
     lexicon_from_wordnet,
     lexicon_from_words,
@@ -20,6 +21,7 @@ __all__ = [
     "Entry",
     "Lexicon",
     "PartOfSpeech",
+    "everyday_words",
     "key",
     "lexicon_from_file",
     "lexicon_from_wordnet",

@@ -60,6 +60,13 @@ def superclasses() -> tuple[str, ...]:
     return tuple(text.split())
 
 
+@cache
+def everyday_words() -> tuple[str, ...]:
+    """262 common nouns for things, places, animals and people, sorted; their mean vector stands for text in general."""
+    text = (data_folder("lexicons") / "everyday.txt").read_text(encoding="utf-8")
+    return tuple(text.split())
+
+
 def lexicon_from_wordnet(reader: Any, corpus: str = "full", name: str = "wordnet") -> Lexicon:
     """The lists of `wordnet` from any WordNet that NLTK reads.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from vlm_ood.background import background_of
 from vlm_ood.detectors import FittedDetector
 from vlm_ood.encoders.base import Encoder, Progress, TextEncoder
 from vlm_ood.errors import CapabilityError, ClassNamesError, InputError
@@ -11,7 +12,7 @@ from vlm_ood.negatives import Mining, mine
 from vlm_ood.tasks.banks import BankSpec, MinedBank, NoTowerBank, StoredBank, StoredSupport, TemplateBank
 from vlm_ood.tasks.specs import DetectorSpec, TaskSpec
 from vlm_ood.text import BankCache, text_bank
-from vlm_ood.types import Support, Task, TextBank
+from vlm_ood.types import Background, Support, Task, TextBank
 
 
 @runtime_checkable
@@ -43,6 +44,7 @@ class Builder:
         banks: the cache of banks made from templates; by default in the user's cache folder.
         mine: how negatives are mined; by default `vlm_ood.negatives.mine` with the user's cache folder.
         progress: called with the number of prompts done since the last call.
+        background: gives the background; by default made by `encoder` where that encodes images too.
     """
 
     encoder: TextEncoder | None
@@ -50,6 +52,7 @@ class Builder:
     banks: BankCache | None = None
     mine: Callable[..., Mining] = mine
     progress: Progress | None = None
+    background: Callable[[], Background] | None = None
 
     def fit(self, spec: DetectorSpec) -> FittedDetector[Any]:
         """The detector fitted to its task.
@@ -57,10 +60,14 @@ class Builder:
         Raises:
             InputError: a part can't be used.
         """
-        return spec.detector.fit(self.task(spec.task))
+        return spec.detector.fit(self.task(spec.task, background="background" in spec.detector.uses))
 
-    def task(self, spec: TaskSpec) -> Task:
+    def task(self, spec: TaskSpec, *, background: bool = False) -> Task:
         """The task, with every part on the device of the encoder.
+
+        Args:
+            spec: what the task is made from.
+            background: whether a method reads the background; made where there is an encoder that encodes images.
 
         Raises:
             InputError: a part can't be used.
@@ -70,7 +77,8 @@ class Builder:
         parts = {name: getattr(spec, name) for name in ("negatives", "no")}
         banks = {name: None if part is None else self.bank(part, classes).to(device) for name, part in parts.items()}
         support = None if spec.support is None else self._sources().support(spec.support, classes)
-        return Task(classes=classes, **banks, support=support and support.to(device))
+        ordinary = self._ordinary() if background else None
+        return Task(classes=classes, **banks, support=support and support.to(device), background=ordinary)
 
     def bank(self, spec: BankSpec, classes: TextBank | None = None) -> TextBank:
         """One bank.
@@ -109,6 +117,11 @@ class Builder:
             raise CapabilityError("a CLIPN tower runs beside its encoder: make the bank with `vlm-ood clipn-bank`")
         tower = load_no_tower(spec.tower, encoder)
         return no_bank(encoder, tower, names, templates=spec.templates, progress=self.progress)
+
+    def _ordinary(self) -> Background | None:
+        if self.background is not None:
+            return self.background()
+        return background_of(self.encoder, cache=self.banks) if isinstance(self.encoder, Encoder) else None
 
     def _encoder(self) -> TextEncoder:
         if self.encoder is None:

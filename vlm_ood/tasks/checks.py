@@ -37,11 +37,9 @@ def check_methods(detectors: Sequence[Detector[Any]], task: TaskSpec, wording: M
 
 
 def _check_read(detectors: Sequence[Detector[Any]], task: TaskSpec, wording: Mapping[str, str]) -> None:
-    readers = {name: registry.get(name).needs for name in detector_names()}
-    read = [detector.needs for detector in detectors] or list(readers.values())
-    for part in sorted(task.given.difference(*read)):
-        able = [name for name, needs in readers.items() if part in needs]
-        instead = f", or choose {' or '.join(able)}" if able else ""
-        names = [detector.name for detector in detectors]
-        unread = f"{' and '.join(names)} {'does' if len(names) == 1 else 'do'} not read" if names else "no method reads"
-        raise TaskError(f"{unread} {titles([part])}: leave out {wording[part]}{instead}")
+    if not detectors:
+        return  # every part is read by one of all methods
+    for part in sorted(task.given.difference(*(detector.reads() for detector in detectors))):
+        able = [name for name in detector_names() if part in registry.get(name).reads()]
+        unread = f"{' and '.join(each.name for each in detectors)} {'does' if len(detectors) == 1 else 'do'} not read"
+        raise TaskError(f"{unread} {titles([part])}: leave out {wording[part]}, or choose {' or '.join(able)}")

@@ -87,7 +87,8 @@ def _run_on_pictures(request: EvaluationRequest) -> Evaluated:
     named = _named_methods(request, spec)
     encoder = open_encoder(request.task.encoder, request.task.device, request.task.precision)
     encoder.require(join_all(detector.outputs for detector in named.values()))
-    task = build_task(spec, encoder, PATCHES if "patches" in encoder.capabilities else POOLED, background=True)
+    background = not named or any("background" in detector.uses for detector in named.values())
+    task = build_task(spec, encoder, PATCHES if "patches" in encoder.capabilities else POOLED, background=background)
     methods, skipped = (named, {}) if named else available_methods(task, encoder.capabilities)
     outputs = join_all(detector.outputs for detector in methods.values())
     evaluation = evaluate(

@@ -1,16 +1,20 @@
 """Runs the server: uvicorn with time-outs; it listens on other addresses than loopback only when there are keys."""
 
+import sys
+
 import structlog
 import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.errors import BusyError
 from service.memory import give_memory_back
 from service.observability import logs
 from service.security.connections import GuardedProtocol
 from service.security.keys import KeyStore
 from service.settings import Settings, SettingsError
 from service.storage.database import Database
+from vlm_ood.errors import StorageError
 
 
 def run(settings: Settings) -> None:
@@ -18,17 +22,28 @@ def run(settings: Settings) -> None:
 
     Raises:
         SettingsError: other machines can connect and there are no keys.
+        SystemExit: with status 3, after one line on standard error, where the server can't start: its data can't be
+            written, say.
     """
     give_memory_back()
     logs.configure(settings.log_level)
-    check_reach(settings)
+    app = _app(settings)
     structlog.get_logger("vlm_ood").info(
         "serving", host=settings.host, port=settings.port, encoders=settings.encoders, data=str(settings.data)
     )
-    server = server_of(create_app(settings), settings)
+    server = server_of(app, settings)
     server.run()
     if not server.started:
         raise SystemExit(3)
+
+
+def _app(settings: Settings) -> FastAPI:
+    try:
+        check_reach(settings)
+        return create_app(settings)
+    except (StorageError, BusyError) as error:
+        sys.stderr.write(f"error: the server can't start: {error}\n")
+        raise SystemExit(3) from None
 
 
 def server_of(app: FastAPI, settings: Settings) -> uvicorn.Server:

@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from service.errors import UnauthenticatedError
+from service.errors import BusyError, UnauthenticatedError
 from service.security.rows import ApiKey
 from service.storage.base import utc
 from service.storage.database import Database
@@ -145,7 +145,7 @@ class KeyStore:
             return
         self._noted[key.id] = self.clock()
         used = update(ApiKey).where(ApiKey.id == key.id).values(last_used_at=self.now())
-        with suppress(StorageError):
+        with suppress(StorageError, BusyError):
             await self.database.run(lambda session: session.execute(used))
 
 

@@ -7,17 +7,20 @@ enters it again in the transaction in which the row ceases to. Whenever a proces
 
 import os
 import secrets
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
-from sqlalchemy import String, delete, select
+from sqlalchemy import String, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from service.errors import BusyError
 from service.storage.base import Base
 from service.storage.database import Database
 from vlm_ood.errors import StorageError
@@ -42,11 +45,17 @@ class Blobs:
         database: of the list and of the rows that refer to blobs.
         folder: of the files; every process with this database must see the same one.
         grace_s: how long a blob is kept after the last row ceased to refer to it, for requests that read that row.
+        now: the time of day, which all processes of the database share.
+        clock: seconds that never jump: whatever the time of day does, this process deletes nothing before the grace
+            time of what it has itself listed is over.
     """
 
     database: Database
     folder: Path
     grace_s: float = GRACE_S
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], float] = time.monotonic
+    _listed: dict[str, float] = field(default_factory=dict, init=False, compare=False)
 
     async def write(self, kind: str, content: bytes) -> str:
         """Store the content; the name of the new blob, which is on disk when this returns.
@@ -79,12 +88,14 @@ class Blobs:
         Raises:
             StorageError: the grace time is over and the blob was deleted.
         """
+        self._listed.pop(name, None)
         if not _unlisted(session, name) or not (self.folder / name).is_file():
             raise StorageError(f"{name} waited too long to be used and was deleted: try again")
 
     def release(self, session: Session, name: str) -> None:
         """To be called in the transaction in which the row ceases to refer to the blob; starts its grace time."""
-        session.add(UnreferencedBlob(name=name, since=datetime.now(UTC)))
+        session.add(UnreferencedBlob(name=name, since=self.now()))
+        self._listed[name] = self.clock()
 
     async def sweep(self) -> None:
         """Delete the blobs whose grace time is over; those that can't be deleted now are left to the next sweep."""
@@ -99,17 +110,28 @@ class Blobs:
         except OSError as error:
             with suppress(OSError):
                 path.unlink()
-            raise StorageError(f"{path} can't be written: {error.strerror}; free some space") from error
+            raise StorageError(
+                f"{path} can't be written: {error.strerror}; free some space, or make {self.folder} writable"
+            ) from error
         return name
 
     def _sweep(self) -> None:
-        until = datetime.now(UTC) - timedelta(seconds=self.grace_s)
-        due = select(UnreferencedBlob.name).where(UnreferencedBlob.since <= until)
         try:
-            for name in self.database.now(lambda session: session.scalars(due).all()):
+            for name in self.database.now(self._due):
                 self.database.now(partial(self._delete, name))
-        except (OSError, StorageError) as error:
+        except (OSError, StorageError, BusyError) as error:
             structlog.get_logger("vlm_ood").warning("unreferenced blobs can't be deleted now", error=str(error))
+
+    def _due(self, session: Session) -> list[str]:
+        """The blobs whose grace time is over; it begins now for those listed in the future: the clock was set back."""
+        now, seconds = self.now(), self.clock()
+        for name, since in list(self._listed.items()):
+            if seconds - since >= self.grace_s:
+                self._listed.pop(name, None)
+        session.execute(update(UnreferencedBlob).where(UnreferencedBlob.since > now).values(since=now))
+        until = now - timedelta(seconds=self.grace_s)
+        names = session.scalars(select(UnreferencedBlob.name).where(UnreferencedBlob.since <= until))
+        return [name for name in names if name not in self._listed]
 
     def _delete(self, name: str, session: Session) -> None:
         """The list's entry is locked first, so that no row can refer to the blob while its file is deleted."""

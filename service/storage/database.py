@@ -10,6 +10,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.storage.failures import storage_error
 from service.storage.upgrade import upgrade
 from service.threads import in_thread
 from vlm_ood.errors import StorageError
@@ -31,7 +32,7 @@ class Database:
     def __init__(self, url: str, threads: int = 4) -> None:
         self._engine = _engine(url)
         try:
-            with _as_storage_error():
+            with self._storage_errors():
                 upgrade(self._engine)
         except BaseException:
             self._engine.dispose()
@@ -43,10 +44,11 @@ class Database:
         """The result of a transaction: all of it or nothing.
 
         Raises:
-            StorageError: the database is full, locked or can't be reached.
+            StorageError: the disk is full or read-only, or the database can't be reached.
+            BusyError: others have been writing for longer than a transaction waits.
             IntegrityError: another transaction stored the same thing first.
         """
-        with _as_storage_error(), self._sessions.begin() as session:
+        with self._storage_errors(), self._sessions.begin() as session:
             return work(session)
 
     async def run(self, work: Callable[[Session], T]) -> T:
@@ -62,15 +64,14 @@ class Database:
         self._threads.shutdown()
         self._engine.dispose()
 
-
-@contextmanager
-def _as_storage_error() -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except DBAPIError as error:
-        raise StorageError(f"the database can't be used: {error.orig}; free some space or try again") from error
+    @contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            raise storage_error(error, self._engine) from error
 
 
 def _engine(url: str) -> Engine:

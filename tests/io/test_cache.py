@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from vlm_ood.errors import StorageError
-from vlm_ood.io.cache import DiskCache
-from vlm_ood.io.files import read_tensors, write_bytes, write_tensors
+from vlm_ood.io.cache import ABANDONED_S, DiskCache
+from vlm_ood.io.files import PARTIAL, read_tensors, write_bytes, write_tensors
 
 VECTORS = {"embeddings": torch.arange(12.0).view(3, 4)}
 
@@ -61,6 +62,39 @@ def test_a_full_disk_stores_nothing_and_raises_nothing(tmp_path: Path) -> None:
     assert not cache.put("aa", VECTORS)
     assert cache.get("aa") is None
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_is_logged_once_per_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for folder in ("one", "one", "other"):
+        DiskCache(tmp_path / folder).put("aa", VECTORS)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert f"nothing is cached in {tmp_path / 'one'}: " in caplog.messages[0]
+    assert "No space left on device" in caplog.messages[0]
+
+
+def test_what_a_killed_writer_left_is_deleted_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    for name, age_s in (("old", ABANDONED_S + 60), ("new", 0)):
+        (tmp_path / f"{PARTIAL}{name}").write_bytes(b"half")
+        moment = time.time() - age_s
+        os.utime(tmp_path / f"{PARTIAL}{name}", (moment, moment))
+    DiskCache(tmp_path).put("aa", VECTORS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{PARTIAL}new", "aa.safetensors"]
+
+
+def test_an_entry_that_another_process_deletes_meanwhile_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = Path.stat
+
+    def vanished(path: Path, **more: Any) -> os.stat_result:
+        if path.name == "bb.safetensors":
+            raise FileNotFoundError(path)
+        return stat(path, **more)
+
+    (tmp_path / "bb.safetensors").write_bytes(b"x")
+    monkeypatch.setattr(Path, "stat", vanished)
+    assert DiskCache(tmp_path).put("aa", VECTORS)
 
 
 @pytest.mark.usefixtures("full_disk")

@@ -1,17 +1,24 @@
 """A disk cache of tensors: entries are addressed by a digest, and their total size is bounded."""
 
+import logging
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from platformdirs import user_cache_path
 from torch import Tensor
 
 from vlm_ood.digests import digest_of
 from vlm_ood.errors import StorageError
-from vlm_ood.io.files import read_tensors, write_tensors
+from vlm_ood.io.files import PARTIAL, read_tensors, write_tensors
+
+ABANDONED_S: Final = 3600.0  # age of a partial file whose writer has died: none is written for so long
+
+_warned: Final[set[Path]] = set()  # folders, so that a full disk is one line in the log and not one per request
 
 
 def cache_folder() -> Path:
@@ -24,7 +31,7 @@ class DiskCache:
     """Stores named tensors under a digest; the least recently used entries are deleted when it is full.
 
     Reading and writing raise no storage errors: a damaged entry is deleted and counts as absent, and when the disk
-    is full nothing is stored.
+    is full or read-only nothing is stored, which is logged once per folder.
 
     Args:
         folder: where the entries are; created at the first write.
@@ -56,7 +63,8 @@ class DiskCache:
         try:
             write_tensors(self._path(digest), tensors)
             self._evict()
-        except (StorageError, OSError):
+        except (StorageError, OSError) as error:
+            _warn(self.folder, error)
             return False
         return True
 
@@ -82,16 +90,32 @@ class DiskCache:
         return self.folder / f"{name}.safetensors"
 
     def _evict(self) -> None:
-        entries = sorted(
-            ((path, path.stat()) for path in self.folder.glob("*.safetensors")),
-            key=lambda entry: entry[1].st_mtime_ns,
-        )
+        """Delete what is over the bound, oldest first, and what a writer that was killed has left."""
+        for path, stat in _stats(self.folder.glob(f"{PARTIAL}*")):
+            if time.time() - stat.st_mtime > ABANDONED_S:
+                path.unlink(missing_ok=True)
+        entries = sorted(_stats(self.folder.glob("*.safetensors")), key=lambda entry: entry[1].st_mtime_ns)
         total = sum(stat.st_size for _, stat in entries)
         for path, stat in entries[:-1]:
             if total <= self.max_bytes:
                 return
             path.unlink(missing_ok=True)
             total -= stat.st_size
+
+
+def _stats(paths: Iterable[Path]) -> list[tuple[Path, os.stat_result]]:
+    """The files with what the system knows of them, without those that another process deletes meanwhile."""
+    found = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found.append((path, path.stat()))
+    return found
+
+
+def _warn(folder: Path, error: Exception) -> None:
+    if folder not in _warned:
+        _warned.add(folder)
+        logging.getLogger(__name__).warning("nothing is cached in %s: %s", folder, error)
 
 
 def bank_cache() -> DiskCache:

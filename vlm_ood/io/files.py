@@ -27,6 +27,8 @@ DTYPES: Final[Mapping[str, torch.dtype]] = MappingProxyType(
 )
 """What `tensors_from_bytes` reads, under the names that safetensors has for it."""
 
+PARTIAL: Final = ".partial-"  # how the names of files begin that are being written
+
 MAX_AXES: Final = 8  # of a tensor from bytes; features have three
 
 
@@ -55,7 +57,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".partial-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=PARTIAL, delete=False) as file:
             try:
                 file.write(content)
                 file.flush()

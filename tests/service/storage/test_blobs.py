@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,62 @@ async def test_a_sweep_deletes_what_no_row_refers_to_after_the_grace_time_alone(
     assert stored.files() == [b"kept", b"never used"]
     await replace(stored.blobs, grace_s=0).sweep()
     assert stored.files() == [b"kept"]
+
+
+class Clock:
+    """A time of day and a monotonic clock, which may go apart."""
+
+    def __init__(self) -> None:
+        self.day, self.seconds = datetime(2030, 1, 1, tzinfo=UTC), 0.0
+
+    def now(self) -> datetime:
+        return self.day
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def pass_(self, seconds: float) -> None:
+        self.day += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+
+async def test_a_clock_that_is_set_forward_ends_no_grace_time(stored: Stored) -> None:
+    clock = Clock()
+    blobs = replace(stored.blobs, grace_s=60, now=clock.now, clock=clock.monotonic)
+    name = await blobs.write("calibrations", b"a")
+    clock.day += timedelta(days=365)
+    await blobs.sweep()
+    stored.database.now(lambda session: blobs.refer(session, name))
+    stored.database.now(lambda session: blobs.release(session, name))
+    clock.day += timedelta(days=365)
+    await blobs.sweep()
+    assert await blobs.read(name) == b"a", "a request may have read its row a moment ago"
+    clock.pass_(60)
+    await blobs.sweep()
+    assert stored.files() == []
+
+
+async def test_a_clock_that_is_set_back_delays_a_deletion_by_one_grace_time_at_most(stored: Stored) -> None:
+    clock = Clock()
+    await replace(stored.blobs, now=clock.now).write("calibrations", b"a")
+    clock.day -= timedelta(days=365)
+    another = replace(stored.blobs, grace_s=60, now=clock.now, clock=clock.monotonic)
+    await another.sweep()
+    clock.pass_(59)
+    await another.sweep()
+    assert stored.files() == [b"a"]
+    clock.pass_(1)
+    await another.sweep()
+    assert (stored.files(), stored.listed()) == ([], 0)
+
+
+async def test_what_another_process_has_just_written_is_kept(stored: Stored) -> None:
+    other = Stored(stored.url, stored.folder)
+    name = await other.blobs.write("calibrations", b"a")
+    await stored.blobs.sweep()
+    stored.database.now(lambda session: other.blobs.refer(session, name))
+    assert await stored.blobs.read(name) == b"a"
+    other.database.close()
 
 
 async def test_no_row_comes_to_refer_to_a_deleted_blob(stored: Stored) -> None:

@@ -18,6 +18,7 @@ from service.detectors.maker import Maker
 from service.detectors.prepared import PreparedDetectors, prepared_detectors
 from service.detectors.store import DetectorStore
 from service.engine import Engine, LocalEngine
+from service.http.parsing import Parsing
 from service.http.readiness import Readiness
 from service.images.encoding import UploadEncoder
 from service.images.urls import UrlImages
@@ -57,6 +58,7 @@ class Services:
     scorer: Scorer
     calibrator: Calibrator
     readiness: Readiness
+    parsing: Parsing
     pools: tuple[ThreadPoolExecutor, ...]
 
     async def start(self) -> None:
@@ -112,6 +114,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
     make = Maker(building, banks).make
     in_flight = ByteBudget(settings.max_bytes_in_flight)
     images = UploadEncoder(engine, _url_images(settings, in_flight), settings.max_images)
+    parsing = Parsing.of(settings)
     scorer = Scorer(images, judge_threads, metrics)
     return Services(
         settings=settings,
@@ -135,7 +138,8 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         scorer=scorer,
         calibrator=Calibrator(CalibrationStore(database, blobs), scorer, judge_threads),
         readiness=Readiness(engine),
-        pools=(judge_threads, build_threads, mine_threads),
+        parsing=parsing,
+        pools=(judge_threads, build_threads, mine_threads, parsing.threads),
     )
 
 

@@ -4,11 +4,12 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from platformdirs import user_data_path
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service import ceilings
 from service.engine import EngineSettings
 from vlm_ood.errors import InputError
 from vlm_ood.images import ImageLimits
@@ -50,22 +51,22 @@ class Settings(BaseSettings):
 
     # limits per request and tenant
     max_body_bytes: Count = 100 * MIB
-    max_json_bytes: Count = 32 * MIB
+    max_json_bytes: Annotated[Count, Le(ceilings.JSON_BYTES)] = 32 * MIB
     max_bytes_in_flight: Count = 1024 * MIB
     body_timeout_s: Seconds = 60.0
-    max_images: Count = 64
-    max_calibration_images: Count = 512
+    max_images: Annotated[Count, Le(ceilings.IMAGES)] = 64
+    max_calibration_images: Annotated[Count, Le(ceilings.IMAGES)] = 512
     max_image_bytes: Count = 20 * MIB
     max_image_pixels: Count = 40_000_000
-    max_classes: Count = 10_000
-    max_templates: Count = 256
+    max_classes: Annotated[Count, Le(ceilings.CLASSES)] = 10_000
+    max_templates: Annotated[Count, Le(ceilings.TEMPLATES)] = 256
     max_prompts: Count = 200_000  # classes times templates
-    max_words: Count = 100_000  # words of a list of negatives in a request
+    max_words: Annotated[Count, Le(ceilings.WORDS)] = 100_000  # words of a list of negatives in a request
     max_detectors: Count = 1000  # per tenant
     max_preparing: Count = 16  # detectors, and as many banks, in the making for a tenant at once
     max_bank_bytes: Count = 64 * MIB  # per uploaded bank
     max_bank_rows: Count = 100_000
-    max_support_images: Count = 512  # labelled images per request
+    max_support_images: Annotated[Count, Le(ceilings.IMAGES)] = 512  # labelled images per request
     max_banks: Count = 1000  # per tenant
     max_banks_bytes: Count = 1024 * MIB  # all vectors that a tenant stores
     max_connections: Count = 256

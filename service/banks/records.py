@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Len, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, Discriminator, Field, RootModel, Tag
 
+from service import ceilings
 from service.http.records import Answered, Asked, Identifier, Name, TemplatesField
 from service.images.answers import ImageAnswer
 
@@ -29,8 +30,17 @@ def or_bank(tag: str) -> Discriminator:
 
 
 ClassNames = Annotated[
-    list[Name], Len(min_length=1), Field(description="Class names.", examples=[["cat", "coffee", "rocket"]])
+    list[Name],
+    Field(
+        description="Class names.",
+        fail_fast=True,
+        min_length=1,
+        max_length=ceilings.CLASSES,
+        examples=[["cat", "coffee", "rocket"]],
+    ),
 ]
+Words = Annotated[list[Name], Field(fail_fast=True, max_length=ceilings.WORDS)]
+Restriction = Annotated[list[Name], Field(fail_fast=True, max_length=ceilings.RESTRICTIONS)]
 Classes = Annotated[Annotated[ClassNames, Tag("names")] | Annotated[BankReference, Tag("bank")], or_bank("names")]
 
 
@@ -49,7 +59,14 @@ class SupportOptions(BankOptions):
     """Options of labelled images: the fields of a form with the files `images`."""
 
     labels: Annotated[
-        list[Name], Len(min_length=1), Field(description="One class name per image, in order.", examples=[["cat"]])
+        list[Name],
+        Field(
+            description="One class name per image, in order.",
+            fail_fast=True,
+            min_length=1,
+            max_length=ceilings.IMAGES,
+            examples=[["cat"]],
+        ),
     ]
 
 
@@ -72,10 +89,10 @@ class MinedJson(BankOptions):
     ] = None
     recipe: Annotated[Identifier, Field(description="How words are selected.", examples=["neglabel"])] = "neglabel"
     lexicon: Annotated[Identifier, Field(description="One of /v1/lexicons.")] = "wordnet-full"
-    words: Annotated[list[Name] | None, Field(description="Your own words in place of a lexicon.")] = None
-    only: list[Name] = Field(default=[], description="Lexicographer files to keep, such as noun.animal.")
-    under: list[Name] = Field(default=[], description="Synsets whose words are kept, such as animal.n.01.")
-    not_under: list[Name] = Field(default=[], description="Synsets whose words are left out.")
+    words: Annotated[Words | None, Field(description="Your own words in place of a lexicon.")] = None
+    only: Restriction = Field(default=[], description="Lexicographer files to keep, such as noun.animal.")
+    under: Restriction = Field(default=[], description="Synsets whose words are kept, such as animal.n.01.")
+    not_under: Restriction = Field(default=[], description="Synsets whose words are left out.")
     quantile: Annotated[
         float, Gt(0), Le(1), Field(description="Which quantile of a word's cosines to the classes counts.")
     ] = 0.95

@@ -1,13 +1,29 @@
 """Records of requests and answers about detectors."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from annotated_types import Gt, Le
-from pydantic import Field, Tag
+from annotated_types import Gt, Le, Len
+from pydantic import AfterValidator, Field, Tag
 
-from service.banks.records import BankReference, Classes, State, or_bank
-from service.http.records import Answered, Asked, Identifier, Name, TemplatesField
+from service import ceilings
+from service.banks.records import BankReference, Classes, State, Words, or_bank
+from service.http.records import Answered, Asked, Identifier, TemplatesField
+
+DEPTH: Final = 3  # lists and objects within a parameter
+
+
+def _shallow(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, if none has more than `PARAMETERS` values on a level or is nested deeper than `DEPTH`."""
+    level: list[Any] = [*parameters.values()]
+    for _ in range(DEPTH):
+        below = [list(value.values()) if isinstance(value, dict) else value for value in level]
+        level = [each for value in below if isinstance(value, list) for each in value]
+        if len(level) > ceilings.PARAMETERS:
+            raise ValueError(f"{len(level):,} values in lists and objects, the limit is {ceilings.PARAMETERS}")
+    if any(isinstance(value, list | dict) for value in level):
+        raise ValueError(f"nested deeper than {DEPTH}: give lists and objects of fewer levels")
+    return parameters
 
 
 class Negatives(Asked):
@@ -15,7 +31,7 @@ class Negatives(Asked):
 
     recipe: Annotated[Identifier, Field(description="How words are selected.", examples=["neglabel"])] = "neglabel"
     lexicon: Annotated[Identifier, Field(description="One of /v1/lexicons.")] = "wordnet-full"
-    words: Annotated[list[Name] | None, Field(description="Your own words in place of a lexicon.")] = None
+    words: Annotated[Words | None, Field(description="Your own words in place of a lexicon.")] = None
     quantile: Annotated[
         float, Gt(0), Le(1), Field(description="Which quantile of a word's cosines to the classes counts.")
     ] = 0.95
@@ -30,11 +46,16 @@ class DetectorOptions(Asked):
 
     classes: Classes
     method: Annotated[Identifier, Field(description="One of /v1/methods.", examples=["mcm"])] = "mcm"
-    parameters: dict[str, Any] = Field(
-        default={},
-        description="Parameters of the method; /v1/methods has their schema.",
-        examples=[{"temperature": 1.0}],
-    )
+    parameters: Annotated[
+        dict[str, Any],
+        Len(0, ceilings.PARAMETERS),
+        AfterValidator(_shallow),
+        Field(
+            description="Parameters of the method; /v1/methods has their schema.",
+            examples=[{"temperature": 1.0}],
+            json_schema_extra={"propertyNames": {"maxLength": ceilings.FIELD_NAME_CHARACTERS}},
+        ),
+    ] = Field(default={})
     templates: TemplatesField = "single"
     encoder: Annotated[
         Identifier | None, Field(description="One of /v1/encoders; by default the first.", examples=["embedded"])

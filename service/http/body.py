@@ -2,19 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from service.ceilings import URL_CHARACTERS
 from service.errors import BodyTooLargeError, MalformedBodyError, UnsupportedBodyError, UrlError
-from service.http.forms import Form, FormFile, read_form
+from service.http.forms import Form, read_form
+from service.http.json_text import JsonReader
+from service.http.limits import ParseLimits
+from service.http.multipart import FormFile
+from service.http.parsing import Parsing
 from service.http.records import Asked, Images, ImageSource
 from service.security.fetching import Fetcher
 from vlm_ood.errors import ImageError
 
 Options = TypeVar("Options", bound=Asked)
+Record = TypeVar("Record", bound=BaseModel)
+T = TypeVar("T")
 
 FILES: Final = ("images", "image", "file", "files")
 
@@ -52,7 +59,7 @@ class Body(Generic[Options]):
 
 
 async def read_body(
-    request: Request, options: type[Options], from_json: type[Images], max_images: int
+    request: Request, options: type[Options], from_json: type[Images], parsing: Parsing, max_images: int
 ) -> Body[Options]:
     """Read the options and images of a request.
 
@@ -60,18 +67,28 @@ async def read_body(
         request: whose body to read.
         options: the record of the form's fields.
         from_json: the record of a JSON body: the same fields and `images`.
+        parsing: where bodies are parsed.
         max_images: in one request.
 
     Raises:
         MalformedBodyError, UnsupportedBodyError, BodyTooLargeError: it can't be parsed.
         RequestValidationError: it doesn't fit the record.
+        BusyError: it can't be parsed in time.
     """
     kind = media_type(request)
     if kind == "multipart/form-data":
-        return await _from_form(request, options, max_images)
+        form = await read_form(request, parsing, max_images)
+        return await parsing.run(lambda: _from_form(form, options, max_images))
     if kind == "application/json":
-        return await _from_json(request, options, from_json, max_images)
-    raise UnsupportedBodyError(f"{kind[:100] or 'no content type'}: send multipart/form-data or application/json")
+        return await _read_json(request, parsing, lambda plain: _from_json(plain, options, from_json, max_images))
+    raise unsupported(kind, "multipart/form-data or application/json")
+
+
+async def read_record(request: Request, record: type[Record], parsing: Parsing) -> Record:
+    """Read a JSON body as one record; errors as in `read_body`."""
+    if media_type(request) != "application/json":
+        raise unsupported(media_type(request), "application/json")
+    return await _read_json(request, parsing, lambda plain: validated(record, plain))
 
 
 def media_type(request: Request) -> str:
@@ -80,17 +97,32 @@ def media_type(request: Request) -> str:
     return "application/json" if kind.endswith("+json") else kind
 
 
-async def _from_json(
-    request: Request, options: type[Options], from_json: type[Images], max_images: int
-) -> Body[Options]:
-    content = await request.body()
+def unsupported(kind: str, wanted: str) -> UnsupportedBodyError:
+    """The error about a body of another media type than those wanted."""
+    return UnsupportedBodyError(f"{kind[:100] or 'no content type'}: send {wanted}")
+
+
+async def _read_json(request: Request, parsing: Parsing, made_of: Callable[[Any], T]) -> T:
+    """What is made of a JSON body, in a thread."""
+    chunks = [chunk async for chunk in request.stream()]
+    return await parsing.run(lambda: made_of(_parsed(b"".join(chunks), parsing.limits)))
+
+
+def _parsed(content: bytes, limits: ParseLimits) -> Any:
     try:
-        parsed = from_json.model_validate_json(content)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
-    check_count(len(parsed.images), max_images)
-    given = {name: getattr(parsed, name) for name in options.model_fields}
-    uploads = [_from_source(source, row) for row, source in enumerate(parsed.images)]
+        return JsonReader(limits).parse(content)
+    except ValueError as error:
+        message = f"not JSON: {error}"
+        raise RequestValidationError([{"type": "json_invalid", "loc": (), "msg": message}]) from None
+
+
+def _from_json(plain: Any, options: type[Options], from_json: type[Images], max_images: int) -> Body[Options]:
+    images = plain.get("images") if isinstance(plain, dict) else None
+    if isinstance(images, list) and images:
+        check_count(len(images), max_images)
+    read = validated(from_json, plain)
+    given = {name: getattr(read, name) for name in options.model_fields}
+    uploads = [_from_source(source, row) for row, source in enumerate(read.images)]
     return Body(options.model_construct(**given), uploads)
 
 
@@ -104,11 +136,10 @@ def _from_source(source: ImageSource, row: int) -> Upload:
         return Upload(name, error)
 
 
-async def _from_form(request: Request, options: type[Options], max_images: int) -> Body[Options]:
-    form = await read_form(request, max_images)
+def _from_form(form: Form, options: type[Options], max_images: int) -> Body[Options]:
     uploads = uploads_of(form)
     check_count(len(uploads), max_images)
-    return Body(validated(options, form), uploads)
+    return Body(validated(options, form.fields()), uploads)
 
 
 def uploads_of(form: Form) -> list[Upload]:
@@ -124,20 +155,28 @@ def uploads_of(form: Form) -> list[Upload]:
                 raise MalformedBodyError(f"file field {field[:100]!r}: send images as the field 'images'")
             uploads.append(Upload(value.name or f"image {len(uploads) + 1}", value.content))
         elif field == "urls":
-            uploads.append(Upload(value[:200], value))
+            uploads.append(Upload(value[:200], value if len(value) <= URL_CHARACTERS else _too_long(value)))
     return uploads
 
 
-def validated(options: type[Options], form: Form) -> Options:
-    """The form's fields as a checked record.
+def _too_long(url: str) -> UrlError:
+    return UrlError(f"a URL of {len(url):,} characters, the limit is {URL_CHARACTERS:,}: send the file itself")
+
+
+def validated(record: type[Record], plain: Any) -> Record:
+    """A checked record.
+
+    A list stops at its first error and an object has few fields, so there are never thousands of errors.
 
     Raises:
-        MalformedBodyError, RequestValidationError: they don't fit it.
+        RequestValidationError: the values don't fit the record.
     """
     try:
-        return options.model_validate(form.fields())
+        return record.model_validate(plain)
     except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
+        raise RequestValidationError(
+            error.errors(include_url=False, include_context=False, include_input=False)
+        ) from None
 
 
 def check_count(count: int, limit: int) -> None:

@@ -1,30 +1,24 @@
 """Reads the fields and files of a form."""
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from service import ceilings
 from service.errors import BodyTooLargeError, MalformedBodyError
+from service.http.json_text import JsonReader
+from service.http.limits import ParseLimits
+from service.http.multipart import FormFile, MultipartReader, Part
+from service.http.parsing import Parsing
 
 LISTS: Final = ("classes", "labels")  # may be repeated, or one JSON list
 REPEATED: Final = (*LISTS, "templates")
 JSON_LISTS: Final = (*REPEATED, "no_templates")
 OBJECTS: Final = ("classes", "parameters", "negatives", "no", "support")  # JSON objects
-MAX_FIELDS: Final = 20_000  # a class name may be a field of its own
-MAX_FIELD_BYTES: Final = 8 * 2**20
-
-
-@dataclass(frozen=True)
-class FormFile:
-    """An uploaded file; its name has printable characters only, at most 200."""
-
-    name: str
-    content: bytes
+PORTION: Final = 2**18  # bytes that are parsed in one step
 
 
 @dataclass(frozen=True)
@@ -32,69 +26,71 @@ class Form:
     """A form.
 
     Args:
-        items: (name of the field, its text or file), in the order of the body.
+        items: the parts, in the order of the body.
+        limits: on the JSON in its fields.
     """
 
-    items: Sequence[tuple[str, str | FormFile]]
+    items: Sequence[Part]
+    limits: ParseLimits = field(default_factory=ParseLimits)
 
     def files(self) -> Iterator[tuple[str, FormFile]]:
         """(name of the field, file) of each file, in order."""
-        return ((field, value) for field, value in self.items if isinstance(value, FormFile))
+        return ((name, value) for name, value in self.items if isinstance(value, FormFile))
 
     def fields(self) -> dict[str, Any]:
         """Text fields by name. Lists and objects are JSON; class names and labels may also be one field each.
 
         Raises:
             MalformedBodyError: a field that may be given once is given several times.
+            BodyTooLargeError: too many different fields, or too many values in their JSON.
         """
         texts: dict[str, list[str]] = {}
-        for field, value in self.items:
-            if isinstance(value, str) and field != "urls":
-                texts.setdefault(field, []).append(value)
-        read = {field: [_value(field, text) for text in given] for field, given in texts.items()}
-        return {field: _joined(field, values) for field, values in read.items() if field in LISTS or values != [""]}
+        for name, value in self.items:
+            if isinstance(value, str) and name != "urls":
+                texts.setdefault(name, []).append(value)
+        if len(texts) > ceilings.PARAMETERS:
+            raise BodyTooLargeError(f"{len(texts):,} different fields, the limit is {ceilings.PARAMETERS}")
+        reader = JsonReader(self.limits)
+        read = {name: [_value(reader, name, text) for text in given] for name, given in texts.items()}
+        return {name: _joined(name, values) for name, values in read.items() if name in LISTS or values != [""]}
 
 
-async def read_form(request: Request, max_files: int) -> Form:
+async def read_form(request: Request, parsing: Parsing, max_files: int) -> Form:
     """Read a form with at most `max_files` files.
 
     Raises:
         MalformedBodyError: not multipart/form-data.
-        BodyTooLargeError: it has more files.
+        BodyTooLargeError: it has more files, fields or text.
+        BusyError: it can't be parsed in time.
     """
-    try:
-        async with request.form(max_files=max_files, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
-            return Form([(field, await _read(value)) for field, value in form.multi_items()])
-    except HTTPException as error:
-        if "Too many files" in error.detail:
-            raise BodyTooLargeError(f"more than {max_files} files: send them in several requests") from None
-        raise MalformedBodyError(f"not multipart/form-data: {error.detail}") from None
-    except (ValueError, LookupError) as error:  # an unknown charset, an invalid boundary
-        raise MalformedBodyError(f"not multipart/form-data: {error}") from None
+    reader = MultipartReader(request.headers["content-type"], parsing.limits, max_files)
+    async for portion in _portions(request):
+        await parsing.run(partial(reader.write, portion))
+    return Form(reader.parts(), parsing.limits)
 
 
-async def _read(value: UploadFile | str) -> str | FormFile:
-    return value if isinstance(value, str) else FormFile(_clean(value.filename), await value.read())
+async def _portions(request: Request) -> AsyncIterator[bytes]:
+    """The body in parts of about `PORTION` bytes, because a step in a thread costs 0.1 ms."""
+    waiting, size = list[bytes](), 0
+    async for chunk in request.stream():
+        waiting.append(chunk)
+        size += len(chunk)
+        if size >= PORTION:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
 
 
-def _clean(name: str | None) -> str:
-    return "".join(character for character in name or "" if character.isprintable())[:200]
-
-
-def _value(field: str, text: str) -> Any:
+def _value(reader: JsonReader, field: str, text: str) -> Any:
     """The parsed JSON if the field may hold JSON and the text is valid JSON, else the text (a name such as "[a")."""
     objects = field in OBJECTS and text[:1] == "{"
     lists = field in JSON_LISTS and text[:1] == "["
     if not (objects or lists):
         return text
     try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        return reader.parse(text.encode())
+    except ValueError:
         return text
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def _joined(field: str, values: list[Any]) -> Any:

@@ -4,16 +4,16 @@ import base64
 import binascii
 from typing import Annotated, Any, Self
 
-from annotated_types import Len
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from service import ceilings
 from vlm_ood.errors import ImageError
 
 Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Template = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 TemplatesField = Annotated[
-    Identifier | Annotated[list[Template], Len(min_length=1)],
+    Identifier | Annotated[list[Template], Field(fail_fast=True, min_length=1, max_length=ceilings.TEMPLATES)],
     Field(description="A set of /v1/templates, or sentences with one {} each.", examples=["single"]),
 ]
 
@@ -45,8 +45,10 @@ class ImageSource(Asked):
     """One image of a JSON request: base64 content, or a URL where the server allows URLs."""
 
     name: Annotated[Name | None, Field(examples=["cat.jpg"])] = None
-    content: Annotated[str | None, Field(description="The file in base64.", examples=["iVBORw0KGgo="])] = None
-    url: Annotated[str | None, Field(description="Off by default.", max_length=2048)] = None
+    content: Annotated[
+        str | None, Field(description="The file in base64.", max_length=ceilings.JSON_BYTES, examples=["iVBORw0KGgo="])
+    ] = None
+    url: Annotated[str | None, Field(description="Off by default.", max_length=ceilings.URL_CHARACTERS)] = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -69,4 +71,4 @@ class ImageSource(Asked):
 class Images(Asked):
     """The images of a JSON request."""
 
-    images: Annotated[list[ImageSource], Len(min_length=1)]
+    images: Annotated[list[ImageSource], Field(fail_fast=True, min_length=1, max_length=ceilings.IMAGES)]

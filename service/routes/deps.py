@@ -9,9 +9,10 @@ from fastapi.security import HTTPBearer, SecurityScopes
 from service.banks.body import BankBody, read_bank_body
 from service.banks.rows import BankRow
 from service.calibration.records import CalibrationJson, CalibrationOptions
+from service.detectors.records import DetectorOptions
 from service.detectors.rows import DetectorRow
 from service.errors import ForbiddenError
-from service.http.body import Body, Options, read_body
+from service.http.body import Body, Options, read_body, read_record
 from service.http.records import Images
 from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
 from service.security.access import Principal
@@ -99,7 +100,7 @@ def with_images(
     """
 
     async def read(request: Request, response: Response, caller: Caller, services: TheServices) -> Body[Options]:
-        body = await read_body(request, options, from_json, limit(services.settings))
+        body = await read_body(request, options, from_json, services.parsing, limit(services.settings))
         await charge(response, caller, services, len(body.uploads))
         return body
 
@@ -108,12 +109,18 @@ def with_images(
 
 async def the_bank_request(request: Request, response: Response, caller: Caller, services: TheServices) -> BankBody:
     """Read a bank as a file, labelled images or a spec; a file or a spec is charged as one image."""
-    body = await read_bank_body(request, services.settings.max_support_images)
+    body = await read_bank_body(request, services.parsing, services.settings.max_support_images)
     await charge(response, caller, services, len(body.uploads) if isinstance(body, Body) else 1)
     return body
 
 
+async def the_detector_request(request: Request, services: TheServices) -> DetectorOptions:
+    """Read the content of a detector."""
+    return await read_record(request, DetectorOptions, services.parsing)
+
+
 TheBankRequest = Annotated[BankBody, Depends(the_bank_request)]
+TheDetectorRequest = Annotated[DetectorOptions, Depends(the_detector_request)]
 TheScoreRequest = Annotated[
     Body[ScoreOptions], Depends(with_images(ScoreOptions, ScoreJson, lambda settings: settings.max_images))
 ]

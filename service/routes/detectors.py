@@ -1,9 +1,9 @@
 """/v1/detectors: stored detectors, which can be calibrated."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from annotated_types import Ge, Le
-from fastapi import APIRouter, Body, Depends, Query, Response, Security
+from fastapi import APIRouter, Depends, Query, Response, Security
 
 from service.detectors.maker import Wanted
 from service.detectors.prepared import wanted_of
@@ -14,8 +14,16 @@ from service.detectors.views import summary_of, view_of
 from service.engine import Timings
 from service.errors import PreparingError
 from service.observability.server_timing import server_timing
-from service.routes.deps import Caller, TheDetector, TheDetectorScoreRequest, TheServices, one_charge, the_caller
-from service.routes.openapi import problems, two_bodies
+from service.routes.deps import (
+    Caller,
+    TheDetector,
+    TheDetectorRequest,
+    TheDetectorScoreRequest,
+    TheServices,
+    one_charge,
+    the_caller,
+)
+from service.routes.openapi import one_body, problems, two_bodies
 from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreAnswer
 from service.services import Services
 
@@ -23,10 +31,7 @@ router = APIRouter(prefix="/v1", tags=["detectors"])
 manage = [Security(the_caller, scopes=["manage"]), Depends(one_charge)]
 scoring = [Security(the_caller, scopes=["score"])]
 
-Example = Annotated[
-    DetectorOptions,
-    Body(openapi_examples={"mcm": {"value": {"classes": ["cat", "coffee", "rocket"], "method": "mcm"}}}),
-]
+EXAMPLE: Final = {"classes": ["cat", "coffee", "rocket"], "method": "mcm"}
 
 
 @router.post(
@@ -37,10 +42,13 @@ Example = Annotated[
     responses={
         200: {"model": DetectorView, "description": "It exists already"},
         202: {"model": DetectorView, "description": "It is being prepared"},
-        **problems(400, 404, 408, 409, 503, 504, 507),
+        **problems(400, 404, 408, 409, 415, 503, 504, 507),
     },
+    openapi_extra=one_body(DetectorOptions, EXAMPLE),
 )
-async def create(options: Example, caller: Caller, services: TheServices, response: Response) -> DetectorView:
+async def create(
+    options: TheDetectorRequest, caller: Caller, services: TheServices, response: Response
+) -> DetectorView:
     """The same content has the same id. Another class list makes another detector, for which the calibration of the
     old one is not valid: `note` says so. A detector that takes long, such as one that mines negatives, is answered
     202; it can be used when its `state` is ready.

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.banks.records import BankJson, BankOptions, SupportOptions
 from service.calibration.records import CalibrationJson, CalibrationOptions
+from service.detectors.records import DetectorOptions
 from service.http.records import Asked, Images, Problem
 from service.problems import INVALID, PROBLEM_TYPES
 from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
@@ -22,6 +23,7 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (
     CalibrationJson,
     CalibrationOptions,
     BankJson,
+    DetectorOptions,
 )
 REFERENCE: Final = "#/components/schemas/{model}"
 FILES: Final = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Files."}
@@ -42,6 +44,12 @@ def two_bodies(options: type[Asked], from_json: type[Images], example: dict[str,
             },
         }
     }
+
+
+def one_body(record: type[Asked], example: dict[str, Any]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads JSON alone."""
+    content = {"application/json": {"schema": _reference(record), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def bank_bodies() -> dict[str, Any]:

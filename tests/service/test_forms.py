@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from service.errors import MalformedBodyError
-from service.http.forms import Form, FormFile
+from service.http.forms import Form
+from service.http.multipart import FormFile
 
 
 @pytest.mark.parametrize(

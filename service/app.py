@@ -1,7 +1,9 @@
 """The FastAPI application: routes, middleware and error handlers."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -15,6 +17,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from service.engine import Engine
+from service.http.availability import AvailabilityMiddleware
 from service.http.departures import DepartureMiddleware
 from service.observability.requests import RequestMiddleware
 from service.observability.tracing import trace
@@ -36,12 +39,15 @@ DESCRIPTION: Final = (
 )
 
 
-def create_app(settings: Settings | None = None, engine: Engine | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, engine: Engine | None = None, *, start_beside: bool = False
+) -> FastAPI:
     """Create the application; its services start and stop with it.
 
     Args:
         settings: by default read from the environment.
         engine: encodes images and text; by default one made from the settings.
+        start_beside: answer 503 while the services start, in place of waiting for them.
 
     Raises:
         StorageError: the database can't be opened.
@@ -50,7 +56,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app = FastAPI(
         title="vlm-ood",
         version=version("vlm-ood"),
-        lifespan=_lifespan,
+        lifespan=partial(_lifespan, start_beside=start_beside),
         docs_url=None,
         redoc_url=None,
     )
@@ -64,12 +70,16 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, *, start_beside: bool) -> AsyncIterator[None]:
     services: Services = app.state.services
+    start = asyncio.create_task(services.start())
     try:
-        await services.start()
+        if not start_beside:
+            await start
         yield
     finally:
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)  # `lifecycle` has its error
         await services.stop()
 
 
@@ -88,9 +98,10 @@ def _add_layers(app: FastAPI, services: Services) -> None:
     """Add the middleware from the inside out: what is added last sees a request first."""
     settings = services.settings
     limits = BodyLimits(settings.max_json_bytes, settings.max_body_bytes, services.in_flight, settings.body_timeout_s)
-    app.add_middleware(DepartureMiddleware)
+    app.add_middleware(DepartureMiddleware, lifecycle=services.lifecycle)
     app.add_middleware(BodyMiddleware, limits=limits)
     app.add_middleware(AccessMiddleware, keys=services.keys, keyless=_keyless(settings))
+    app.add_middleware(AvailabilityMiddleware, lifecycle=services.lifecycle)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

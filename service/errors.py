@@ -13,6 +13,14 @@ class MalformedBodyError(ServiceError):
     """A body that can't be parsed."""
 
 
+class MalformedRequestError(ServiceError):
+    """A request that is not valid HTTP, or exceeds a limit of its form."""
+
+
+class HeadTooLargeError(ServiceError):
+    """A request with too many or too long headers."""
+
+
 class UnauthenticatedError(ServiceError):
     """The request has no key, or an unknown, revoked one."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,7 @@ from service.http.parsing import Parsing
 from service.http.readiness import Readiness
 from service.images.encoding import UploadEncoder
 from service.images.urls import UrlImages
+from service.lifecycle import Lifecycle
 from service.observability.metrics import HttpMetrics
 from service.scoring.scorer import Scorer
 from service.security.budget import ByteBudget
@@ -34,6 +36,7 @@ from service.storage.blobs import Blobs
 from service.storage.database import Database
 from vlm_ood.io.cache import DiskCache, bank_cache
 
+THREADS_S: Final = 1.0  # that a stop waits for what runs in threads
 BUILDERS: Final = 8  # tasks being built at once; each waits for the engine most of the time
 PARSERS: Final = 4  # further threads for files and previews, so that these don't wait for builders
 
@@ -43,6 +46,7 @@ class Services:
     """The components that routes use."""
 
     settings: Settings
+    lifecycle: Lifecycle
     engine: Engine
     registry: CollectorRegistry
     metrics: HttpMetrics
@@ -63,17 +67,23 @@ class Services:
 
     async def start(self) -> None:
         """Delete unused files and load the encoders; returns when images can be scored."""
+        await self.lifecycle.start(self._start)
+
+    async def _start(self) -> None:
         await self.blobs.sweep()
         await self.engine.start()
 
     async def stop(self) -> None:
-        """Stop the engine and release threads, connections and the database."""
+        """Stop the engine and release threads, connections and the database; a thread that goes on is left."""
         await self.prepared.close()
         await self.banks.close()
         await self.engine.stop()
         await self.scorer.images.urls.close()
         for pool in self.pools:
-            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(THREADS_S):
+                await asyncio.gather(*(asyncio.to_thread(pool.shutdown) for pool in self.pools))
         await asyncio.to_thread(self.database.close)
 
 
@@ -118,6 +128,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
     scorer = Scorer(images, judge_threads, metrics)
     return Services(
         settings=settings,
+        lifecycle=Lifecycle(settings.drain_s),
         engine=engine,
         registry=registry,
         metrics=metrics,

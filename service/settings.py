@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import ceilings
@@ -27,6 +27,7 @@ def _split(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)]
 Count = Annotated[int, Ge(1)]
 Seconds = Annotated[float, Gt(0)]
 
@@ -70,6 +71,8 @@ class Settings(BaseSettings):
     max_banks: Count = 1000  # per tenant
     max_banks_bytes: Count = 1024 * MIB  # all vectors that a tenant stores
     max_connections: Count = 256
+    max_connections_per_address: Count = 64
+    proxies: Networks = ()  # whose connections are not limited per address
     keep_alive_s: Annotated[int, Ge(1)] = 5
 
     # images by URL

@@ -23,6 +23,12 @@ class HttpMetrics:
             registry=registry,
         )
         self.in_flight = Gauge("vlm_ood_http_requests_in_flight", "Requests being handled.", registry=registry)
+        self.connections = Gauge("vlm_ood_http_connections", "Open connections.", ["place"], registry=registry)
+        self.refused_connections = Counter(
+            "vlm_ood_http_refused_connections",
+            "Connections beyond the limits, in all or per address.",
+            registry=registry,
+        )
         self.images = Counter("vlm_ood_images", "Images answered, by outcome.", ["outcome"], registry=registry)
         self.judge_seconds = Histogram(
             "vlm_ood_judge_seconds", "Seconds from features to answers.", buckets=_SECONDS, registry=registry

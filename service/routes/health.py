@@ -20,13 +20,14 @@ class Health(Answered):
 
 @router.get("/livez", summary="Is the process alive?")
 async def livez() -> Health:
-    """Answers while the event loop runs."""
+    """Answers while the event loop runs, also while the server starts or stops."""
     return Health(status="alive")
 
 
 @router.get("/readyz", summary="Would an image be answered now?", responses=problems(503, 504))
 async def readyz(services: TheServices) -> Health:
-    """Tested by a forward pass through the queue, at most once per second."""
+    """503 while the server starts or stops; else tested by a forward pass in the queue, at most once per second."""
+    services.lifecycle.check()
     await services.readiness.prove()
     return Health(status="ready")
 

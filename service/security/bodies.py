@@ -24,12 +24,14 @@ class BodyLimits:
         body_bytes: of any other body.
         in_flight: counts the bytes of all bodies, and of images fetched for them.
         timeout_s: seconds until the last byte of a body.
+        pause_s: seconds between two parts of a body.
     """
 
     json_bytes: int
     body_bytes: int
     in_flight: ByteBudget
     timeout_s: float
+    pause_s: float = 15.0
 
 
 class BodyMiddleware:
@@ -37,14 +39,14 @@ class BodyMiddleware:
 
     def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
         self._app = app
-        self._limits = limits
+        self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application with a `receive` that counts bytes, and answer in its place when a limit is exceeded."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with self._limits.in_flight.share(tenant_of(scope)) as share:
+        with self.limits.in_flight.share(tenant_of(scope)) as share:
             body = _Body(self, share, scope, receive, send)
             try:
                 body.check_length()
@@ -60,12 +62,7 @@ class BodyMiddleware:
     def limit_of(self, headers: Headers) -> int:
         """Bytes that a body of this content type may have."""
         is_json = "json" in headers.get("content-type", "")
-        return self._limits.json_bytes if is_json else self._limits.body_bytes
-
-    @property
-    def timeout_s(self) -> float:
-        """Seconds that a whole body may take."""
-        return self._limits.timeout_s
+        return self.limits.json_bytes if is_json else self.limits.body_bytes
 
 
 class _Body:
@@ -93,13 +90,17 @@ class _Body:
         if self._complete:
             return await self._receive()  # waits for the client to leave
         if self._ends_at is None:
-            self._ends_at = asyncio.get_running_loop().time() + self._owner.timeout_s
+            self._ends_at = asyncio.get_running_loop().time() + self._owner.limits.timeout_s
+        limits, now = self._owner.limits, asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout_at(self._ends_at):
+            async with asyncio.timeout_at(min(self._ends_at, now + limits.pause_s)):
                 message = await self._receive()
         except TimeoutError:
             raise self._fail(
-                BodyTooSlowError(f"the body took more than {self._owner.timeout_s:g} s: send fewer images per request")
+                BodyTooSlowError(
+                    f"the body took more than {limits.timeout_s:g} s, or {limits.pause_s:g} s between two parts: "
+                    "send fewer images per request"
+                )
             ) from None
         self._count(message)
         return message

@@ -1,65 +1,328 @@
-"""Closes connections whose request head is too slow or too long; uvicorn alone has no limit for either."""
+"""HTTP/1.1 with limits on every state of a connection; uvicorn alone limits only the pause between two requests.
 
-from asyncio import TimerHandle, Transport
+`admittance` limits how many there are, and `bodies` limits the bodies that the application reads.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-HEAD_TIMEOUT_S: Final = 10.0
+from service.errors import BusyError, HeadTooLargeError, MalformedRequestError, ServiceError
+from service.problems import response_to
+from service.request_id import request_id_of
+from service.security.admittance import RETRY_AFTER_S, Admittance, HealthOnly, Place
+from service.security.alarm import Alarm
+from service.security.lingering import LingeringTransport
+
 MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEADERS: Final = 128
+MAX_CHUNK_EXCESS: Final = 8 * 1024  # bytes of a chunked body that are neither content nor the frames of its chunks
+CHUNK_FRAME_BYTES: Final = 16  # its length in hexadecimal and two ends of lines
+MAX_PIPELINED: Final = 32  # requests that wait for the answer to an earlier one
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """Seconds that a connection may spend in each state.
+
+    Args:
+        head_s: until the first byte of the first head, and from there to the end of each head.
+        reserve_head_s: the same for a connection that is served health alone.
+        keep_alive_s: between an answer and the next head.
+        body_s: for a body that the application doesn't read; `bodies` limits the others, sooner.
+        unread_s: for the rest of a body after its answer.
+        write_s: in which a slow reader takes at least 1 KiB per second.
+    """
+
+    head_s: float = 10.0
+    reserve_head_s: float = 2.0
+    keep_alive_s: float = 5.0
+    body_s: float = 65.0
+    unread_s: float = 2.0
+    write_s: float = 10.0
+
+
+MIN_BYTES_PER_S: Final = 1024
+
+
+class Part(Enum):
+    """What part of a request arrives next."""
+
+    HEAD_BEGIN = "the first byte of a head"
+    HEAD = "the rest of a head"
+    BODY = "the rest of a body"
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with limits on each request head; `bodies` limits the bodies."""
+    """One connection: which part of a request is due, and until when.
 
-    head_timeout_s = HEAD_TIMEOUT_S
+    Args:
+        admittance: gives the connection its place.
+        times: limits of each state.
+    """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, admittance: Admittance, times: TimeLimits, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._in_head = False
-        self._head_bytes = 0
-        self._head_timer: TimerHandle | None = None
+        self._admittance, self._times = admittance, times
+        self._alarm = Alarm(self.loop, self._ring)
+        self._part, self._part_until = Part.HEAD_BEGIN, float("inf")
+        self._write_until, self._unwritten = float("inf"), 0
+        self._head_bytes = self._excess = self._fed_content = self._fed_chunks = 0
+        self._uncounted = False
+        self._closing = False
+        self._running: Any = None  # the cycle whose answer is being made; `cycle` is the newest
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """Start the timer of the first head."""
-        super().connection_made(transport)
-        self._head_begins()
+    # the transport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a place, or refuse the connection at once."""
+        self._wire = transport
+        super().connection_made(LingeringTransport(transport, self._close))
+        self._place: Place | None = self._admittance.enter(self, self.client[0] if self.client else None)
+        if self._place is None:
+            self._refuse(BusyError("too many connections are open: try again later", RETRY_AFTER_S))
+            return
+        if self._place == "reserve":
+            self.app = HealthOnly(self.app)
+        self._allow(self._head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
-        self._head_ends()
+        """Give the place back, and tell the application that the client has left."""
+        self._closing = True
+        self._alarm.cancel()
+        self._admittance.leave(self)
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse the bytes, and close the connection when a head is too long."""
+        """Parse the bytes; what comes after the answer to a refused request is dropped."""
+        if self._closing:
+            return
+        self._fed_content = self._fed_chunks = 0
+        self._uncounted = False
         super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._give_up()
+        if not self._uncounted and not self._closing:
+            self._count(len(data))
+
+    def pause_writing(self) -> None:
+        """Watch how fast the client reads."""
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        """Stop watching."""
+        super().resume_writing()
+        self._write_until = float("inf")
+
+    def shutdown(self) -> None:
+        """Close unless something is asked; a request whose head has begun is answered."""
+        if self._part is Part.HEAD_BEGIN and self._answered():
+            self.transport.close()
+        elif self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def make_room(self) -> None:
+        """Close, because another connection needs the place."""
+        self._end()
+
+    # the parser
 
     def on_message_begin(self) -> None:
-        """Start the timer of the next head."""
-        if not self._in_head:
-            self._head_begins()
+        """A head begins."""
         super().on_message_begin()
+        self._head_bytes, self._uncounted = 0, True
+        self._part = Part.HEAD
+        self._allow(self._head_s)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; trailers are dropped."""
+        if self._part is not Part.HEAD or self._closing:
+            return
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(HeadTooLargeError(f"more than {MAX_HEADERS} headers: send fewer"))
 
     def on_headers_complete(self) -> None:
-        """Stop the timer: the head is complete."""
-        self._head_ends()
+        """The head is complete: the request begins, or waits for the answers to earlier ones."""
+        if not self._closing and len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > MAX_HEAD_BYTES:
+            self._refuse(_head_too_large())
+        if not self._closing and len(self.pipeline) >= MAX_PIPELINED:
+            self._abort()
+        if self._closing:
+            return
+        self._part, self._excess, self._uncounted = Part.BODY, 0, True
+        self._admittance.works(self)
         super().on_headers_complete()
+        if self._place == "reserve":
+            self.cycle.keep_alive = False
+        self._allow(self._times.body_s)
 
-    def _head_begins(self) -> None:
-        self._in_head, self._head_bytes = True, 0
-        self._head_timer = self.loop.call_later(self.head_timeout_s, self._give_up)
+    def on_chunk_header(self) -> None:
+        """Count the chunk, whose frame is no excess."""
+        self._fed_chunks += 1
 
-    def _head_ends(self) -> None:
-        self._in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def on_body(self, body: bytes) -> None:
+        """Count and keep content of the body."""
+        self._fed_content += len(body)
+        if not self._closing:
+            super().on_body(body)
 
-    def _give_up(self) -> None:
-        self._head_ends()
-        if not self.transport.is_closing():
-            self.transport.close()
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        if self._closing:
+            return
+        super().on_message_complete()
+        self._part = Part.HEAD_BEGIN
+        self._await_next()
+
+    def on_response_complete(self) -> None:
+        """The answer is complete: begin the next request of the pipeline, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._part is Part.BODY:
+            self._allow(self._times.unread_s)
+        elif self._part is Part.HEAD_BEGIN:
+            self._await_next()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what can't be parsed."""
+        self._refuse(MalformedRequestError("the request is not valid HTTP/1.1"))
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """No warning for each request that asks for another protocol: it is answered in this one."""
+
+    # limits
+
+    @property
+    def _head_s(self) -> float:
+        return self._times.reserve_head_s if self._place == "reserve" else self._times.head_s
+
+    def _answered(self) -> bool:
+        return self._running is None or (self._running.response_complete and not self.pipeline)
+
+    def _await_next(self) -> None:
+        if self._answered():
+            self._admittance.idles(self)
+            self._allow(self._times.keep_alive_s)
+        else:
+            self._allow(float("inf"))  # the application has time limits of its own
+
+    def _count(self, received: int) -> None:
+        """Count bytes that are no content of a body: those of a head, and those between and after chunks."""
+        if self._part is Part.HEAD:
+            self._head_bytes += received
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
+        elif self._part is Part.BODY:
+            allowed = self._fed_content + CHUNK_FRAME_BYTES * self._fed_chunks
+            self._excess = max(0, self._excess + received - allowed)
+            if self._excess > MAX_CHUNK_EXCESS:
+                self._refuse(
+                    MalformedRequestError(f"more than {MAX_CHUNK_EXCESS:,} bytes of chunk extensions or trailers")
+                )
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer in place of the application, and close."""
+        if self._closing:
+            return
+        if not self._answered():
+            if self._running.response_started or self.pipeline:
+                self._abort()  # an answer can't be put between
+                return
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self._wire.write(_raw_answer(error))
+        self.transport.close()
+
+    # time
+
+    def _allow(self, seconds: float) -> None:
+        """So long for the present part."""
+        self._part_until = self.loop.time() + seconds
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        at = min(self._part_until, self._write_until)
+        self._alarm.set(None if at == float("inf") else at)
+
+    def _ring(self) -> None:
+        now = self.loop.time()
+        if now >= self._write_until:
+            self._check_writing()
+        elif now < self._part_until:
+            self._set_alarm()
+        elif self._closing:
+            self._abort()
+        elif self._part is Part.BODY and self.flow.read_paused:
+            self._allow(self._times.body_s)  # the client waits for the application
+        else:
+            self._end()
+
+    def _watch_writing(self) -> None:
+        self._unwritten = self._wire.get_write_buffer_size()
+        self._write_until = self.loop.time() + self._times.write_s if self._unwritten else float("inf")
+        self._set_alarm()
+
+    def _check_writing(self) -> None:
+        taken = self._unwritten - self._wire.get_write_buffer_size()
+        if taken < min(self._unwritten, MIN_BYTES_PER_S * self._times.write_s):
+            self._abort()
+        else:
+            self._watch_writing()
+
+    # the end
+
+    def _close(self) -> None:
+        """Close after an answer; the rest of its request is received and dropped, else it could be lost."""
+        if self._closing:
+            return
+        if self._part is Part.HEAD_BEGIN or not self._wire.can_write_eof():
+            self._end()
+            return
+        self._closing = True
+        self.flow.resume_reading()
+        self._wire.write_eof()
+        self._allow(self._times.unread_s)
+
+    def _end(self) -> None:
+        """Close when all has been written, unless the client doesn't read it."""
+        self._closing = True
+        self._part_until = float("inf")
+        self._wire.close()
+        self._watch_writing()
+
+    def _abort(self) -> None:
+        """Close at once; the system, too, forgets what the client hasn't read."""
+        self._closing = True
+        connection = self._wire.get_extra_info("socket")
+        with contextlib.suppress(OSError, AttributeError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._wire.abort()
+
+
+def _head_too_large() -> HeadTooLargeError:
+    return HeadTooLargeError(f"the head of the request is larger than {MAX_HEAD_BYTES:,} bytes: send fewer headers")
+
+
+def _raw_answer(error: ServiceError) -> bytes:
+    """The bytes of a problem document."""
+    response = response_to(error, request_id_of({"type": "http", "headers": []}))
+    response.headers["Connection"] = "close"
+    head = [b"%s: %s\r\n" % header for header in response.raw_headers]
+    return b"".join([STATUS_LINE[response.status_code], *head, b"\r\n", bytes(response.body)])

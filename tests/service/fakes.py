@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -26,13 +27,23 @@ class FakeEngine:
         self.encoders = {name: FakeEncoder(name=name) for name in names}
         self.failure: EngineError | None = None
         self.probes = self.cancelled = 0
-        self.gate, self.encoding = asyncio.Event(), asyncio.Event()
+        self.gate, self.encoding, self.may_start = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.gate.set()
+        self.may_start.set()
+        self.began, self.ended = threading.Event(), threading.Event()  # for other threads: encoding, cancelled
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.running = False
         self.tenants: list[str] = []  # who asked for each call that encodes
 
     async def start(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        await self.may_start.wait()
         self.running = True
+
+    def let(self, event: asyncio.Event) -> None:
+        """Set an event of the engine's loop from another thread."""
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(event.set)
 
     async def stop(self) -> None:
         self.running = False
@@ -73,10 +84,12 @@ class FakeEngine:
         self._fail()
         self.tenants.append(tenant)
         self.encoding.set()
+        self.began.set()
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
+            self.ended.set()
             raise
         if timings is not None:
             timings.include(0.001, 0.002, 0.003)

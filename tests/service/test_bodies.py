@@ -87,6 +87,11 @@ async def test_a_body_that_trickles_is_408() -> None:
     assert await ask(app, b"x", pause=asyncio.Event()) == 408
 
 
+async def test_a_body_that_pauses_is_408() -> None:
+    app = BodyMiddleware(Application(), BodyLimits(100, 100, ByteBudget(1000), timeout_s=60, pause_s=0.01))
+    assert await ask(app, b"x", pause=asyncio.Event()) == 408
+
+
 async def test_all_bodies_together_are_bounded_and_given_back() -> None:
     application = Application()
     application.gate.clear()

@@ -34,7 +34,7 @@ from service.engine.worker.shared_pixels import SharedPixels
 from vlm_ood.encoders.outputs import POOLED, Outputs
 
 SLOTS = 2  # one batch runs, one waits behind it
-STOP_S = 10.0
+STOP_S = 1.0  # an idle worker ends at once; killing one that does not loses nothing
 
 T = TypeVar("T")
 
@@ -67,7 +67,12 @@ class ProcessWorker:
         return self._process.pid
 
     async def start(self) -> None:
-        await asyncio.to_thread(self._process.start)
+        spawning = asyncio.ensure_future(asyncio.to_thread(self._process.start))
+        try:
+            await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            await spawning  # the thread goes on all the same, and `stop` must find the process
+            raise
         atexit.register(self.kill)  # it ignores SIGTERM, with which multiprocessing would end it
         self._theirs.close()  # else the pipe would not end with the process
         self._reader.start()
@@ -104,6 +109,8 @@ class ProcessWorker:
     async def stop(self) -> None:
         if self._process.pid is None:
             self._theirs.close()
+        elif self._waiting or not self._reader.is_alive():
+            self.kill()  # nobody waits for what it does, such as loading an encoder
         elif not self._lost.done():
             try:
                 await asyncio.wait_for(self._send(None), STOP_S)
@@ -177,7 +184,8 @@ class ProcessWorker:
             self._process.join(STOP_S)
             self.kill()
             self._process.join()
-            self._reader.join()
+            if self._reader.is_alive():
+                self._reader.join()
         self._sender.shutdown()
         self._connection.close()
         for pixels in self._slots.values():

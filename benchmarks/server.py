@@ -106,6 +106,16 @@ def environment_of(tree: Path) -> dict[str, str]:
     return dict(os.environ) | {"PYTHONPATH": str(tree)}
 
 
+def own_address() -> str:
+    """The address of this machine in its network; another one of loopback when it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unsent:
+        try:
+            unsent.connect(("192.0.2.1", 9))  # sends nothing: it asks which address would be used
+        except OSError:
+            return "127.0.0.66"
+        return str(unsent.getsockname()[0])
+
+
 async def ready(url: str) -> None:
     """Return when the server proves that it is.
 

@@ -55,6 +55,10 @@ class Observer:
         """The server is another process now."""
         self._ours.send(pid)
 
+    def abandon(self) -> None:
+        """End it; nobody wants to know what it saw."""
+        self._process.kill()
+
     async def stop(self) -> Observed:
         """End it and return what it saw."""
         self._ours.send(None)

@@ -13,11 +13,11 @@ from random import Random
 from typing import Any
 
 from benchmarks.hostile.wire import HANG_S, Address, Answer, ask, form, request
-from benchmarks.server import Server, below, resident_of
+from benchmarks.server import Server, below, own_address, resident_of
 from tests.service.hostile import CLASSES, Picture, photograph
 
 ATTACKER, VICTIMS = "attacker", ("first", "second")
-SOURCES = {ATTACKER: "127.0.0.66", VICTIMS[0]: "127.0.0.11", VICTIMS[1]: "127.0.0.12"}
+SOURCES = {VICTIMS[0]: "127.0.0.11", VICTIMS[1]: "127.0.0.12"}
 UNIQUE = count()
 
 
@@ -39,7 +39,9 @@ class Target:
     share: float = 0.05
 
     def address(self, tenant: str = ATTACKER, source: str | None = None) -> Address:
-        """Where the tenant connects, from an address of its own."""
+        """Where the tenant connects, from an address of its own; the attacker's is not of loopback if possible."""
+        if tenant == ATTACKER and source is None:
+            return Address(self.server.port, own_address(), own_address())
         return Address(self.server.port, source or SOURCES.get(tenant, "127.0.0.1"))
 
     async def ask(

@@ -57,4 +57,8 @@ def markdown(reports: Sequence[Report]) -> str:
 
 def as_json(reports: Sequence[Report]) -> str:
     """Everything that was seen, every heartbeat and victim with it."""
-    return json.dumps([asdict(report) for report in reports], indent=1, allow_nan=True)
+    answers = [dict(report.outcome.answers) for report in reports]  # asdict counts the pairs of a Counter
+    plain = [asdict(report) for report in reports]
+    for each, counts in zip(plain, answers, strict=True):
+        each["outcome"]["answers"] = counts
+    return json.dumps(plain, indent=1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from benchmarks.hostile.mixed import judged
 from benchmarks.hostile.observer import Observed, _Watch
 from benchmarks.hostile.phases import Bounds, Outcome
 from benchmarks.hostile.storage import decides, outcome_of
-from benchmarks.hostile.table import cells, markdown
+from benchmarks.hostile.table import as_json, cells, markdown
 from benchmarks.hostile.wire import Address, Answer, ask, form, request
 from tests.service.hostile_pictures import pages, scans, truncated
 
@@ -112,6 +113,9 @@ def test_the_table_has_a_row_per_phase_with_its_figures() -> None:
     )  # fmt: skip
     assert markdown([report]).count("\n") == 2
     assert cells(replace(report, skipped="needs root"))[-1] == "skipped: needs root"
+    (plain,) = json.loads(as_json([report]))
+    assert plain["outcome"]["answers"] == {"422": 3}
+    assert len(plain["observed"]["beats"]) == 100
 
 
 async def test_an_observer_sees_what_a_server_answers_to_its_victims() -> None:

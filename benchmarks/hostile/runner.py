@@ -17,7 +17,7 @@ from benchmarks.hostile.judge import Report, broken_bounds
 from benchmarks.hostile.observer import Observer
 from benchmarks.hostile.phases import Needs, Outcome, Phase, SkippedError
 from benchmarks.hostile.target import ATTACKER, VICTIMS, Target
-from benchmarks.server import ROOT, Server, below, environment_of, ready, resident_of
+from benchmarks.server import ROOT, Server, environment_of, ready, resident_mib
 
 CROWD = "crowd"  # whose requests the mixed phase sends
 KEYS = (ATTACKER, *VICTIMS, CROWD)
@@ -32,8 +32,9 @@ for arguments in json.loads(sys.argv[1]):
         assert not ended.code
 """  # several calls of the command line in one process, which takes seconds to import
 RECOVERY_S = 20.0
-LOADED_S = 90.0
-STARTS = 4  # an old version whose warm-up was slow refuses valid requests until it is started again
+STALE_MIB = 512.0  # a server that has kept more of a phase is not used for the next
+LOADED_S = 300.0
+STARTS = 2  # an old version whose warm-up was slow refuses valid requests until it is started again
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Runner:
         finally:
             observer.abandon()
         broken = broken_bounds(phase.bounds, outcome, observed, self._idle_mib, recovered_s)
-        if phase.needs.fresh or phase.needs.disk_mib or broken:
+        if phase.needs.fresh or phase.needs.disk_mib or recovered_s > RECOVERY_S or self._grown() > STALE_MIB:
             self._end()
         return Report(phase.name, phase.does, phase.bounds, outcome, observed, self._idle_mib, recovered_s, broken)
 
@@ -137,9 +138,12 @@ class Runner:
             await ready(server.url)
             while not all([await self._target.served(tenant) for tenant in VICTIMS]):
                 await asyncio.sleep(0.5)
-        pids = (server.process.pid, *below(server.process.pid))
-        self._idle_mib = sum(map(resident_of, pids))
+        self._idle_mib = sum(resident_mib(server.process.pid))
         return self._target
+
+    def _grown(self) -> float:
+        """MiB by which the server's processes are larger than they were when it was idle."""
+        return sum(resident_mib(self._target.server.process.pid)) - self._idle_mib if self._target else 0.0
 
     def _end(self) -> None:
         if self._target is not None:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -19,8 +19,12 @@ ALL: Final = slice(None)
 
 
 def bank_file(bank: TextBank) -> bytes:
-    """A bank as a safetensors file: tensor `embeddings` (c, d), metadata `names` (a JSON list) and `digest`."""
-    metadata = {"names": json.dumps(bank.names), "digest": bank.digest}
+    """A bank as a safetensors file: tensor `embeddings` (c, d), metadata `names` (a JSON list), `digest` and `content`.
+
+    `digest` is of what made the bank, `content` of its names and vectors, by which an edit of the file is noticed.
+    """
+    content = TextBank(bank.names, bank.embeddings).digest
+    metadata = {"names": json.dumps(bank.names), "digest": bank.digest, "content": content}
     return tensors_to_bytes({"embeddings": bank.embeddings}, metadata)
 
 
@@ -36,6 +40,8 @@ def save_bank(path: PathLike, bank: TextBank) -> None:
 def load_bank(path: PathLike) -> TextBank:
     """Read a bank; without `names` in the file they are "class 0", "class 1", ...
 
+    The bank has the digest of what made it, or, where the file was edited since, that of the names and vectors in it.
+
     Raises:
         FileNotFoundError, StorageError: no such file, or a damaged one.
         VectorError: no tensor `embeddings` with two axes, or `names` that are not one string per row.
@@ -44,7 +50,9 @@ def load_bank(path: PathLike) -> TextBank:
     embeddings = tensors.get("embeddings")
     if embeddings is None or embeddings.ndim != 2:
         raise VectorError(f"{path} holds {_shapes(tensors)}, a bank needs the tensor 'embeddings' (c, d)")
-    return TextBank(_names(path, metadata, "class", len(embeddings)), embeddings, metadata.get("digest", ""))
+    bank = TextBank(_names(path, metadata, "class", len(embeddings)), embeddings)
+    as_written = metadata.get("content", bank.digest) == bank.digest  # files of earlier versions don't say
+    return replace(bank, digest=metadata.get("digest", "")) if as_written else bank
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float32
 from pydantic import ConfigDict
 from torch import Tensor
 
+from vlm_ood.detectors.naming import strongest
 from vlm_ood.digests import digest_of
 from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.errors import CapabilityError, ClassNamesError, VectorError
@@ -165,15 +166,11 @@ class FittedDetector(Generic[State]):
         return self.detector.decide(self._checked(images), self.state)
 
     def nearest(self, images: ImageFeatures, top: int = 3, scale: float = 100.0) -> list[list[tuple[str, float]]]:
-        """Per image the `top` classes by cosine, with probabilities softmax(scale * cosine) over all classes."""
+        """Per image the `top` most probable classes, with probabilities softmax(scale * cosine) over all classes."""
         images = self._checked(images, POOLED)
         classes = self.task.classes
         probabilities = (scale * images.pooled @ classes.embeddings.T).softmax(dim=-1)
-        best = probabilities.topk(min(top, len(classes)), dim=-1)
-        return [
-            [(classes.names[row], value) for row, value in zip(rows, values, strict=True)]
-            for rows, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
+        return strongest(classes.names, probabilities, top)
 
     def pulled_out_by(self, images: ImageFeatures, top: int = 3) -> list[list[tuple[str, float]]]:
         """Per image the `top` negative names that raise its score most, with probabilities; empty without negatives."""

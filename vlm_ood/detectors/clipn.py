@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from vlm_ood.detectors.base import Detector, register
+from vlm_ood.detectors.naming import strongest
 from vlm_ood.errors import TaskError
 from vlm_ood.types import ImageFeatures, Task, TextBank
 
@@ -110,11 +111,7 @@ class CLIPN(Detector[YesAndNo]):
     def pulled_out_by(self, images: ImageFeatures, state: YesAndNo, top: int) -> list[list[tuple[str, float]]]:
         """The classes whose negated prompts add most to p_{c+1}, each as "no NAME" with its share q * p_no."""
         share = joint_log_probabilities(*self._logits(images, state))[1].exp()
-        most = share.topk(min(top, len(state.no)), dim=-1)
-        return [
-            [(f"no {state.no.names[row]}", value) for row, value in zip(rows, values, strict=True)]
-            for rows, values in zip(most.indices.tolist(), most.values.tolist(), strict=True)
-        ]
+        return strongest([f"no {name}" for name in state.no.names], share, top)
 
     def _logits(self, images: ImageFeatures, state: YesAndNo) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n c"]]:
         scaled = self.scale * images.pooled

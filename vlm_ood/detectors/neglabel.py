@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from vlm_ood.detectors.base import ADDED, Detector, register
+from vlm_ood.detectors.naming import strongest
 from vlm_ood.errors import TaskError
 from vlm_ood.types import ImageFeatures, Task, TextBank
 
@@ -145,8 +146,4 @@ def strongest_negatives(
     """
     everything = torch.cat([negatives.embeddings, classes])
     shares = (images.pooled @ everything.T / temperature).softmax(dim=-1)[:, : len(negatives)]
-    best = shares.topk(min(top, len(negatives)), dim=-1)
-    return [
-        [(negatives.names[row], share) for row, share in zip(rows, values, strict=True)]
-        for rows, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+    return strongest(negatives.names, shares, top)

@@ -1,6 +1,7 @@
 """Digests: what counts, what doesn't, and that what is stored under one is found again by a later version."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ def test_where_a_tensor_lies_in_memory_does_not_count(copy: Callable[[Tensor], T
 def test_weights_are_names_and_tensors_in_any_order() -> None:
     one, other = torch.arange(4.0), torch.arange(4.0) + 1
     state = {"layer.weight": one, "layer.bias": other}
-    same = [state, dict(reversed(state.items())), list(state.items()), iter(state.items())]
+    same: list[Any] = [state, dict(reversed(state.items())), list(state.items()), iter(state.items())]
     assert len({digest_of_weights(each) for each in same}) == 1
     different = [
         state,

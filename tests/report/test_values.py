@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from tests.report.test_evaluation import evaluation
 from vlm_ood.evaluation import Comparison, Evaluation
 from vlm_ood.metrics import Interval, auroc
-from vlm_ood.report import plots, write_evaluation_report
+from vlm_ood.report import plots, write_evaluation_report, write_score_report
 from vlm_ood.report.evaluation import shown
 from vlm_ood.report.page import percent
 from vlm_ood.report.svg import IN, INK, MUTED, OUT, series_colour
+from vlm_ood.results import ImageResult
 
 COLUMNS = ("auroc", "fpr_at_95_id", "aupr_in", "aupr_out")
 FIGURES = dict.fromkeys((*COLUMNS, "fpr_at_95_nearest", "fpr_at_95_ood", "detection_accuracy"), 0.5)
@@ -209,3 +210,31 @@ def test_a_dot_lies_at_its_score_in_the_colour_of_its_decision(figures: list[Fig
     lines = [(set(np.ravel(line.get_xdata())), line.get_color()) for line in axes.lines]
     assert lines == ([] if threshold is None else [({0.5}, INK)])
     assert [text.get_text() for text in axes.texts] == ([] if threshold is None else ["threshold"])
+
+
+def test_bars_and_marks_lie_where_score_and_threshold_do(tmp_path: Path) -> None:
+    """Of scores from -2 to 2 the threshold -1 is at a quarter; an image that failed has no bar."""
+    results = [
+        ImageResult("low", -2.0, "in", threshold=-1.0),
+        ImageResult("high", 2.0, "out", threshold=-1.0),
+        ImageResult("middle", 0.0, "out", threshold=-1.0),
+        ImageResult("failed", error="empty file"),
+    ]
+
+    html = write_score_report(tmp_path, results, {}, title="", facts={}).read_text()
+
+    assert re.findall(r'class="(in|out)" style="width: (.*?)"', html) == [
+        ("out", "100.00%"),
+        ("out", "50.00%"),
+        ("in", "0.00%"),
+    ]
+    assert re.findall(r'<u style="left: (.*?)">', html) == ["25.00%"] * 3
+
+
+def test_the_highest_five_hundred_have_a_card_and_all_are_counted(tmp_path: Path) -> None:
+    results = [ImageResult(f"{row}.png", float(row), "in") for row in range(502)]
+
+    html = write_score_report(tmp_path, results, {}, title="", facts={}).read_text()
+
+    assert re.findall(r"<h3>(.*?)</h3>", html) == [f"{row}.png" for row in range(501, 1, -1)]
+    assert "502" in html

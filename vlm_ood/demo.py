@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from vlm_ood.calibration import Calibration, calibrate
-from vlm_ood.detectors import FittedDetector
+from vlm_ood.detectors import DEFAULT, FittedDetector
 from vlm_ood.encoders.base import Encoder, Progress
 from vlm_ood.errors import InputError
 from vlm_ood.images import load_image
@@ -85,7 +85,7 @@ def run_demo(encoder: Encoder, progress: Progress | None = None) -> Demo:
         InputError: the packages with the photographs are not installed, or are damaged.
     """
     pictures = {Path(name).name: _photograph(name) for name in (*KNOWN.values(), *UNKNOWN)}
-    fitted = Builder(encoder).fit(DetectorSpec("mcm", TaskSpec(TemplateBank(tuple(KNOWN)), encoder.name)))
+    fitted = Builder(encoder).fit(DetectorSpec(DEFAULT, TaskSpec(TemplateBank(tuple(KNOWN)), encoder.name)))
     calibration = _calibrate(encoder, fitted, progress)
     encoded = encode_files(encoder, list(pictures.values()), progress=progress)
     if encoded.errors:

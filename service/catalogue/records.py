@@ -11,6 +11,7 @@ class MethodView(Answered):
     """A scoring method."""
 
     name: Annotated[str, Field(examples=["mcm"])]
+    default: Annotated[bool, Field(description="Whether a request that names no method gets this one.")]
     summary: str
     paper: str
     needs: Annotated[list[str], Field(description="Parts of a task beyond the class names that it can't do without.")]

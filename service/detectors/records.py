@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, Tag
 from service import ceilings
 from service.banks.records import BankReference, Classes, State, Words, or_bank
 from service.http.records import Answered, Asked, Identifier, TemplatesField
+from vlm_ood.detectors import DEFAULT
 
 DEPTH: Final = 3  # lists and objects within a parameter
 
@@ -45,7 +46,7 @@ class DetectorOptions(Asked):
     """The content of a detector; the same content has the same id."""
 
     classes: Classes
-    method: Annotated[Identifier, Field(description="One of /v1/methods.", examples=["mcm"])] = "mcm"
+    method: Annotated[Identifier, Field(description="One of /v1/methods.", examples=["mcm"])] = DEFAULT
     parameters: Annotated[
         dict[str, Any],
         Len(0, ceilings.PARAMETERS),

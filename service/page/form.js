@@ -5,9 +5,9 @@ import { fill, option } from "/page/menus.js";
 
 const OWN_WORDS = "words";
 const PARTS = {
-  negatives: { title: "negatives", remedy: "choose a lexicon, your own words or a bank" },
-  no: { title: "negated prompts", remedy: "choose templates or a bank" },
-  support: { title: "labelled images", remedy: "upload some under Banks and choose them" },
+  negatives: { kind: "text", title: "negatives", remedy: "choose a lexicon, your own words or a bank" },
+  no: { kind: "text", title: "negated prompts", remedy: "choose templates or a bank" },
+  support: { kind: "support", title: "labelled images", remedy: "upload some under Banks and choose them" },
 };
 
 const templatesOf = (name) => JSON.stringify({ templates: name });
@@ -23,7 +23,7 @@ export async function loadCatalogue(options) {
     catalogue[noun] = (await call(`/v1/${noun}`, options))[noun];
   }
   const encoder = catalogue.encoders.find((each) => each.default).name;
-  fill("method", [["", named("methods")]], "mcm");
+  fill("method", [["", named("methods")]], catalogue.methods.find((each) => each.default).name);
   fill("encoder", [["", named("encoders")]], encoder);
   fill("bank-encoder", [["", named("encoders")]], encoder);
   fill("templates", [["", named("templates")]], "single");
@@ -38,7 +38,10 @@ export function offerBanks(offered) {
 const named = (noun, value = (name) => name) => catalogue[noun].map(({ name }) => option(name, value(name)));
 const selected = (noun, id) => catalogue[noun].find(({ name }) => name === byId(id).value);
 const method = () => selected("methods", "method");
-const reads = (part) => method().needs.includes(part);
+const needed = (part) => method().needs.includes(part);
+/** A part that the method can do without is offered where there is a bank for it. */
+const reads = (part) => needed(part) || (method().uses.includes(part) && fromBanks(PARTS[part].kind).length > 0);
+const unlessNeeded = (part) => ["", needed(part) ? [] : [option("none", "")]];
 
 /** Options for the banks of the chosen encoder; a menu's value is what the API takes, in JSON. */
 function fromBanks(kind) {
@@ -48,8 +51,12 @@ function fromBanks(kind) {
 
 /** Says what the choices mean, and shows the fields that they need. */
 export async function explain() {
-  const { summary, paper, needs } = method();
-  byId("method-hint").textContent = summary + (needs.length ? ` It needs ${titles(needs)} besides the classes.` : "");
+  const { summary, paper, needs, uses } = method();
+  const optional = uses.filter((part) => part in PARTS);
+  byId("method-hint").textContent =
+    summary +
+    (needs.length ? ` It needs ${titles(needs)} besides the classes.` : "") +
+    (optional.length ? ` It can use banks of ${titles(optional)}.` : "");
   byId("method-hint").title = paper;
   const embedded = byId("encoder").value === "embedded";
   byId("encoder-note").hidden = !embedded;
@@ -59,7 +66,7 @@ export async function explain() {
   explainClasses();
   for (const part of Object.keys(PARTS)) byId(`${part}-field`).hidden = !reads(part);
   fill("no", [typed() ? ["Templates", named("templates", templatesOf)] : ["", [option("choose a bank", "")]], ["Banks", fromBanks("text")]], NEGATED);
-  fill("support", [["", fromBanks("support")]]);
+  fill("support", [unlessNeeded("support"), ["", fromBanks("support")]]);
   if (reads("negatives")) await fillNegatives();
   byId("words-field").hidden = !reads("negatives") || byId("negatives").value !== OWN_WORDS;
   byId("negatives-hint").hidden = !byId("negatives").value.includes("lexicon");
@@ -79,11 +86,12 @@ function explainClasses() {
   byId("templates-hint").textContent = typed() ? `“${templates[0]}”${more}` : "Not used: the bank has its vectors";
 }
 
-/** Lexicons are asked for only when a method reads negatives: the server may take seconds to read them. */
+/** Lexicons are asked for only when a method needs negatives: the server may take seconds to read them. */
 async function fillNegatives() {
-  catalogue.lexicons ??= (await call("/v1/lexicons")).lexicons;
-  const lexicons = named("lexicons", (lexicon) => JSON.stringify({ lexicon }));
-  fill("negatives", [["Lexicons", lexicons], ["", [option("your own words", OWN_WORDS)]], ["Banks", fromBanks("text")]]);
+  if (needed("negatives")) catalogue.lexicons ??= (await call("/v1/lexicons")).lexicons;
+  const lexicons = needed("negatives") ? named("lexicons", (lexicon) => JSON.stringify({ lexicon })) : [];
+  const own = [option("your own words", OWN_WORDS)];
+  fill("negatives", [unlessNeeded("negatives"), ["Lexicons", lexicons], ["", own], ["Banks", fromBanks("text")]]);
 }
 
 /** The detector of the fields, as the API takes it; a part that the method doesn't read is left out. */

@@ -129,7 +129,7 @@ def test_vectors_are_scored_without_an_encoder(run: Run, tmp_path: Path) -> None
         (["red.png"], "no class names"),
         (["red.png", "-c", "red,,blue"], "class name 2 of 3 is empty"),
         (["red.png", "-c", "red,red"], "given twice: 'red'"),
-        (["red.png", "-c", "red"], "at least 2 classes"),
+        (["red.png", "-c", "red", "-m", "mcm"], "at least 2 classes"),
         (["red.png", "-c", "@none.txt"], "can't be read from none.txt"),
         (["-c", "red,blue"], "nothing to score"),
         (["red.png", "-c", "red,blue", "-m", "mcmm"], "did you mean 'mcm'"),
@@ -206,7 +206,7 @@ def test_a_calibration_with_labelled_images_fits_the_score_with_them(
     [
         (("--method", "neglabel"), "neglabel needs negatives: give --negatives FILE (from vlm-ood mine)"),
         (("--method", "clipn"), "clipn needs negated prompts: give --no FILE (from vlm-ood clipn-bank)"),
-        (("--support", "."), "mcm does not read labelled images: leave out --support PATH"),
+        (("--method", "mcm", "--support", "."), "mcm does not read labelled images: leave out --support PATH"),
         (("--calibration", "nowhere.json"), "no such file: nowhere.json"),
         (("--negatives", "nowhere.safetensors"), "no such file: nowhere.safetensors"),
         (("--bank", "nowhere.safetensors"), "give --classes or --bank, not both"),

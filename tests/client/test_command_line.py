@@ -153,7 +153,10 @@ def unsent(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "said"),
     [
         (("photos", "--method", "neglabel"), "give --negatives FILE"),
-        (("photos", "--support", "photos"), "mcm does not read labelled images: leave out --support PATH"),
+        (
+            ("photos", "--method", "mcm", "--support", "photos"),
+            "mcm does not read labelled images: leave out --support PATH",
+        ),
         (("photos", "--calibration", "c.json"), "a calibration of its own"),
         (("photos", "--method", "neglabel", "--negatives", "none"), "no such file: none"),
         (("photos", "--method", "neglabel", "--negatives", "features"), "'embeddings'"),

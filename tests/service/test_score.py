@@ -86,7 +86,7 @@ def test_class_names_seen_before_are_not_encoded_again(client: TestClient, engin
     [
         ({"classes": ["cat", "cat"]}, "class-names"),
         ({"classes": ["cat", " "]}, "class-names"),
-        ({"classes": ["cat"]}, "class-names"),
+        ({"classes": ["cat"], "method": "mcm"}, "class-names"),
         ({"classes": CLASSES, "method": "mcmm"}, "unknown-name"),
         ({"classes": CLASSES, "encoder": "/etc/passwd"}, "unknown-name"),
         ({"classes": CLASSES, "templates": "no placeholder"}, "unknown-name"),

@@ -22,6 +22,7 @@ from vlm_ood.cli.common import (
     notes,
     print_json,
 )
+from vlm_ood.detectors import DEFAULT
 
 
 def command(
@@ -38,7 +39,7 @@ def command(
             "auto: conformal where there are enough images."
         ),
     ] = "auto",
-    method: MethodOption = "mcm",
+    method: MethodOption = DEFAULT,
     parameters: ParameterOption = None,
     encoder: EncoderOption = "embedded",
     templates: TemplatesOption = "single",

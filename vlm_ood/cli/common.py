@@ -32,7 +32,8 @@ TemplatesOption = Annotated[
     str, typer.Option("--templates", "-t", help="A set of templates in prompts/, or one template with {} for the name.")
 ]
 MethodOption = Annotated[
-    str, typer.Option("--method", "-m", help="Name of the method; `vlm-ood detectors` lists them.")
+    str,
+    typer.Option("--method", "-m", help="Name of the method; `vlm-ood detectors` lists them and the default."),
 ]
 ParameterOption = Annotated[
     list[str] | None, typer.Option("--param", "-p", help="A parameter of the method, NAME=VALUE; may be repeated.")

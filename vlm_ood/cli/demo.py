@@ -7,6 +7,7 @@ import typer
 
 from vlm_ood.cli.common import DeviceOption, EncoderOption, notes, open_encoder, progress_bar
 from vlm_ood.cli.score import print_table
+from vlm_ood.detectors import DEFAULT
 
 
 def command(
@@ -24,11 +25,11 @@ def command(
     not_clip = "The embedded encoder is not CLIP. " if opened.name == "embedded" else ""
     note = f"{demo.summary} {not_clip}{CAVEAT}"
     facts = {
-        "method": "mcm",
+        "method": DEFAULT,
         "encoder": opened.name,
         "classes": ", ".join(KNOWN),
         "kept": f"{KEEP:.0%} of {demo.calibration.n} calibration images, by the {demo.calibration.rule} rule",
     }
     page = write_score_report(report, demo.results, demo.pictures, title="vlm-ood demo", facts=facts, note=note)
-    print_table(demo.results, {"method": "mcm", "encoder": opened.name}, note)
+    print_table(demo.results, {"method": DEFAULT, "encoder": opened.name}, note)
     notes.print(f"\nreport: {page.resolve()}", markup=False, soft_wrap=True, highlight=False)

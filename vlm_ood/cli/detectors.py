@@ -21,5 +21,6 @@ def command(as_json: JsonOption = False) -> None:
         parameters = "\n".join(f"{name} = {schema.get('default')}" for name, schema in properties.items())
         optional = [f"({part})" for part in entry["uses"]]
         needs = ", ".join(["classes", *entry["needs"], *optional])
-        table.add_row(entry["name"], entry["summary"], needs, parameters, entry["paper"])
+        name = f"{entry['name']} (default)" if entry["default"] else entry["name"]
+        table.add_row(name, entry["summary"], needs, parameters, entry["paper"])
     console.print(table)

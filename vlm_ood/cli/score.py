@@ -26,6 +26,7 @@ from vlm_ood.cli.common import (
     notes,
     print_json,
 )
+from vlm_ood.detectors import DEFAULT
 
 if TYPE_CHECKING:
     from vlm_ood.results import ImageResult
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 def command(
     images: Annotated[list[str] | None, typer.Argument(help="Image files, or folders of them.")] = None,
     classes: ClassesOption = None,
-    method: MethodOption = "mcm",
+    method: MethodOption = DEFAULT,
     parameters: ParameterOption = None,
     encoder: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vlm_ood.calibration import Calibration
 from vlm_ood.cli.common import open_encoder, progress_bar, read_parameters
 from vlm_ood.cli.task_options import WORDING, TaskOptions, build_task
-from vlm_ood.detectors import FittedDetector
+from vlm_ood.detectors import DEFAULT, FittedDetector
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import InputError, VlmOodError
 from vlm_ood.images import find_images
@@ -28,7 +28,7 @@ class ScoreRequest:
 
     images: tuple[str, ...] = ()
     features: Path | None = None
-    method: str = "mcm"
+    method: str = DEFAULT
     parameters: tuple[str, ...] = ()
     task: TaskOptions = field(default_factory=TaskOptions)
     calibration: Path | None = None

@@ -1,8 +1,11 @@
 """OOD scores: one method, one file. The registry walks this folder."""
 
-from typing import Any
+from typing import Any, Final
 
 from vlm_ood.detectors.base import CosineDetector, Detector, Evidence, FittedDetector, register, registry
+
+DEFAULT: Final = "adjusted_energy"
+"""The method for a caller who names none: of those measured, no other holds on every set (docs/methods.md)."""
 
 create_detector = registry.create
 detector_names = registry.names
@@ -17,6 +20,7 @@ def describe(name: str) -> dict[str, Any]:
     cls = registry.get(name)
     return {
         "name": name,
+        "default": name == DEFAULT,
         "summary": (cls.__doc__ or "").strip().splitlines()[0],
         "paper": cls.paper,
         "needs": sorted(cls.needs),
@@ -28,6 +32,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 __all__ = [
+    "DEFAULT",
     "CosineDetector",
     "Detector",
     "Evidence",

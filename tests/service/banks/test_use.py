@@ -87,9 +87,7 @@ def test_the_same_content_is_the_same_detector(client: TestClient, classes: str)
 
 def test_a_bank_in_use_is_kept_and_its_users_are_named(client: TestClient, classes: str) -> None:
     detectors = [
-        client.post("/v1/detectors", json={"classes": {"bank": classes}, "parameters": {"temperature": row}}).json()[
-            "id"
-        ]
+        client.post("/v1/detectors", json={"classes": {"bank": classes}, "parameters": {"scale": row}}).json()["id"]
         for row in range(1, 7)
     ]
     refused = client.delete(f"/v1/banks/{classes}")

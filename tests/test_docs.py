@@ -85,6 +85,14 @@ def test_the_checks_before_a_commit_are_those_of_ci() -> None:
 
 
 def test_the_public_names_are_there() -> None:
+    """Those that the documentation calls, which programs outside this repository call too."""
+    pages = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    shown = {name for page in pages for name in re.findall(r"\bvo\.([A-Za-z_]+)", page.read_text(encoding="utf-8"))}
+    always = {
+        *("load_encoder", "text_bank", "mine_negatives", "select_negatives", "create_detector", "detector_names"),
+        *("calibrate", "metrics", "TextBank", "ImageFeatures", "Support", "Task"),
+    }
+    assert shown | always <= set(vo.__all__)
     assert all(hasattr(vo, name) for name in vo.__all__)
     assert load_encoder is vo.load_encoder
     assert Path(vo.__file__).parent.name == "vlm_ood"

@@ -28,6 +28,12 @@ def test_a_threshold_decides_and_equal_scores_belong() -> None:
     assert [answer.decision for answer in answers] == ["in", "in", "out"]  # -1, -0.8, -0.707 against -0.8
     assert [answer.p_value for answer in answers] == pytest.approx([1.0, 2 / 3, 1 / 3])
     assert "above the threshold -0.8" in answers[2].reason
+    scores = fitted.score(IMAGES).double().numpy()
+    tie = Calibration(scores[:2], 0.9, "empirical", fitted.digest, tolerance=0.0)
+    assert tie.threshold == scores[1]
+    answers = judge(fitted, ["a", "b", "c"], IMAGES, calibration=tie)
+    assert [answer.decision for answer in answers] == ["in", "in", "out"]
+    assert [answer.p_value for answer in answers] == pytest.approx([1.0, 2 / 3, 1 / 3])
 
 
 def test_the_answer_is_that_of_the_calibration_to_the_last_bit() -> None:

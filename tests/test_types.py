@@ -93,6 +93,19 @@ def test_a_task_digest_follows_every_part() -> None:
     assert plain.digest != vo.Task(classes=classes, negatives=classes).digest
     assert vo.Task(classes=classes, no=classes).digest != vo.Task(classes=classes, negatives=classes).digest
     assert plain.digest != vo.Task(classes=classes, negatives=vo.TextBank((), torch.empty(0, 2))).digest
+    assert plain.digest != vo.Task(classes=vo.TextBank(("a", "c"), torch.eye(2))).digest
+    images = vo.ImageFeatures(torch.eye(2))
+    support = vo.Support(images, torch.tensor([0, 1]))
+    patched = replace(images, patches=torch.ones(2, 1, 2), grid=(1, 1))
+    supports = [
+        support,
+        vo.Support(images, torch.tensor([1, 0])),
+        vo.Support(vo.ImageFeatures(torch.eye(2).flip(0)), support.labels),
+        vo.Support(patched, support.labels),
+    ]
+    digests = {vo.Task(classes=classes, support=each).digest for each in (None, *supports)}
+    assert len(digests) == 5, "images, their patches and their labels are parts too"
+    assert vo.Task(classes=classes, support=vo.Support(images, torch.tensor([0, 1]))).digest in digests
 
 
 def everything(n: int = 64) -> vo.ImageFeatures:

@@ -24,12 +24,19 @@ def test_a_declared_length_over_the_limit_is_refused_unread(start: Start) -> Non
 
 def test_the_limit_holds_without_a_declared_length(start: Start) -> None:
     client = start(max_body_bytes=5000, max_json_bytes=1000)
-    for kind in ("multipart/form-data; boundary=b", "application/json"):
-        answer = client.post("/v1/score", content=iter([b"x" * 900] * 10), headers={"content-type": kind})
-        assert answer.status_code == 413, answer.text
-        assert answer.json()["type"].endswith("body-too-large")
-    answer = client.post("/v1/detectors", content=iter([b" " * 900] * 10), headers={"content-type": "application/json"})
-    assert answer.status_code == 413
+    form, json = "multipart/form-data; boundary=b", "application/json"
+
+    def status(path: str, kind: str, chunks: int) -> int:
+        return client.post(path, content=iter([b" " * 900] * chunks), headers={"content-type": kind}).status_code
+
+    assert status("/v1/score", form, 6) == 413
+    assert status("/v1/score", form, 5) == 400, "within the limit it is read, and is no form"
+    for path in ("/v1/score", "/v1/detectors", "/v1/banks"):
+        for kind in (json, "application/json; charset=utf-8", "application/problem+json"):
+            assert status(path, kind, 2) == 413, "the limit of JSON is its own"
+            assert status(path, kind, 1) == 422
+    answer = client.post("/v1/score", content=iter([b" " * 900] * 6), headers={"content-type": form})
+    assert answer.json()["type"].endswith("body-too-large")
 
 
 def test_a_file_within_the_limit_passes(start: Start) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 from starlette.testclient import TestClient
 
+from tests.service.conftest import Start
 from tests.service.fakes import FakeEngine, files, in_base64, png
 
 CLASSES = ["red thing", "blue thing"]
@@ -149,8 +150,21 @@ def test_a_body_that_cannot_be_parsed_is_a_problem(client: TestClient, content: 
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_more_images_than_allowed_are_413_and_none_400(client: TestClient) -> None:
-    assert client.post("/v1/score", files=files(*[png()] * 65), data={"classes": CLASSES}).status_code == 413
-    assert client.post("/v1/score", files=files(*[png()] * 70), data={"classes": CLASSES}).status_code == 413
-    assert client.post("/v1/score", files={"images": ("", b"")}, data={"classes": CLASSES}).status_code in {200, 400}
-    assert client.post("/v1/score", json={"images": [], "classes": CLASSES}).status_code == 422
+def test_more_images_than_allowed_are_413_and_none_400(start: Start) -> None:
+    client = start(max_images=2)
+    fields = {"classes": CLASSES}
+
+    def statuses(count: int) -> list[int]:
+        pictures = [png()] * count
+        urls = [f"https://example.org/{row}" for row in range(count)]
+        return [
+            client.post("/v1/score", files=files(*pictures), data=fields).status_code,
+            client.post("/v1/score", json={"images": in_base64(*pictures)} | fields).status_code,
+            client.post("/v1/score", files=[("urls", (None, url)) for url in urls], data=fields).status_code,
+        ]
+
+    assert statuses(2) == [200, 200, 200]
+    assert statuses(3) == [413, 413, 413]
+    assert statuses(9) == [413, 413, 413]
+    assert client.post("/v1/score", files=[("classes", (None, name)) for name in CLASSES]).status_code == 400
+    assert client.post("/v1/score", json={"images": []} | fields).status_code == 422

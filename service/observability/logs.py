@@ -6,6 +6,8 @@ from typing import Final
 
 import structlog
 
+from service.observability.sanitising import sanitised
+
 _QUIET: Final = (  # these libraries log warnings about the content of requests
     "httpx",
     "httpcore",
@@ -24,9 +26,8 @@ def configure(level: str = "info") -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
     ]
-    if not terminal:
-        shared.append(structlog.processors.format_exc_info)
     renderer = _for_people() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -37,7 +38,7 @@ def configure(level: str = "info") -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, sanitised, renderer],
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

@@ -5,6 +5,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+UNMATCHED: Final = "unmatched"  # a path of no route
 _SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
@@ -35,7 +36,13 @@ class HttpMetrics:
         )
 
     def record(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request; status 0 (the client disconnected before an answer) is recorded as 499."""
-        known = method if method in METHODS else "other"
-        self.requests.labels(known, route, str(status or 499)).inc()
+        """Count one request; status 0 (the client disconnected before an answer) is recorded as 499.
+
+        Args:
+            method: a known one, or "other".
+            route: of the application, or `UNMATCHED`.
+            status: of the answer.
+            seconds: until its last byte.
+        """
+        self.requests.labels(method, route, str(status or 499)).inc()
         self.seconds.labels(route).observe(seconds)

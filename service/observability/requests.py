@@ -7,7 +7,7 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.observability.metrics import HttpMetrics
+from service.observability.metrics import METHODS, UNMATCHED, HttpMetrics
 from service.problems import INTERNAL, problem_response
 from service.request_id import request_id_of
 
@@ -45,7 +45,7 @@ class RequestMiddleware:
             try:
                 await self.app(scope, receive, watched)
             except Exception:
-                log.exception("request failed", path=scope["path"])
+                log.exception("request failed", route=route_of(scope))
                 if status:
                     raise
                 response = problem_response(INTERNAL, "the server's log has details under this request id", request_id)
@@ -54,16 +54,27 @@ class RequestMiddleware:
                 self._record(scope, status, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
-        self.metrics.record(scope["method"], route, status, seconds)
+        method, route = method_of(scope), route_of(scope)
+        self.metrics.record(method, route, status, seconds)
         principal = scope.get("state", {}).get("principal")
         write = log.debug if route in {"/livez", "/readyz", "/metrics"} else log.info
         write(
             "request",
-            method=scope["method"],
+            method=method,
             route=route,
             status=status or "client left",
             ms=round(1000 * seconds, 1),
             tenant=principal.tenant if principal else None,
             key=principal.key_id if principal else None,
         )
+
+
+def method_of(scope: Scope) -> str:
+    """The method of the request if it is a known one, else "other"."""
+    method = str(scope["method"])
+    return method if method in METHODS else "other"
+
+
+def route_of(scope: Scope) -> str:
+    """The route's path as the program has it, with its parameters unfilled; "unmatched" where there is none."""
+    return str(getattr(scope.get("route"), "path", UNMATCHED))

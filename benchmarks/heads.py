@@ -78,7 +78,7 @@ def pipe_bytes(encoder: Encoder, method: str, n: int) -> PipeBytes:
         heads = HeadWork(run=(HeadRows(head.digest, tuple(range(n))),))
         executor.encode_images(encoder.name, blank(encoder, 1), head.outputs, HeadWork(install=(head,)))
     pixels = blank(encoder, n)
-    job = EncodeImages(encoder.name, 0, "psm_01234567", tuple(pixels.shape), fitted.detector.outputs, heads)
+    job = EncodeImages(encoder.name, tuple(range(n)), tuple(pixels.shape[1:]), fitted.detector.outputs, heads)
     reply = executor.encode_images(encoder.name, pixels, fitted.detector.outputs, heads)
     tokens = encoder.encode_pixels(blank(encoder, 1), PATCHES).patches
     return PipeBytes(

@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     device: str = "auto"
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     workers: Literal["process", "inline"] = "process"
+    decode_processes: Count | None = None  # one per CPU core
+    decode_cpu_s: Seconds = 5.0  # per picture
+    decode_memory_bytes: Count = 1024 * MIB  # per picture
+    pixel_bytes: Count = 64 * MIB  # images between decoding and the network
     max_wait_s: Annotated[float, Ge(0)] = 0.0
     max_queue_items: Count = 256
     max_queue_bytes: Count = 256 * MIB
@@ -137,6 +141,10 @@ class Settings(BaseSettings):
             device=self.device,
             dtype=self.dtype,
             workers=self.workers,
+            decode_processes=self.decode_processes,
+            decode_cpu_s=self.decode_cpu_s,
+            decode_memory_bytes=self.decode_memory_bytes,
+            pixel_bytes=self.pixel_bytes,
             max_wait_s=self.max_wait_s,
             max_queue_items=self.max_queue_items,
             max_queue_bytes=self.max_queue_bytes,

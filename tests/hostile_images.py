@@ -14,8 +14,10 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def progressive_jpeg(scans: int, size: tuple[int, int] = (64, 48)) -> bytes:
-    """A valid JPEG whose last scan is repeated until there are so many."""
-    jpeg = encoded(Image.effect_noise(size, 60).convert("RGB"), "JPEG", progressive=True, quality=90)
+    """A valid JPEG, noise in a corner, whose last scan is repeated until there are so many."""
+    image = Image.new("RGB", size, "grey")
+    image.paste(Image.effect_noise((64, 48), 60))
+    jpeg = encoded(image, "JPEG", progressive=True, quality=90)
     last = jpeg.rindex(b"\xff\xda")
     return jpeg[:-2] + jpeg[last:-2] * (scans - jpeg.count(b"\xff\xda")) + jpeg[-2:]
 

@@ -1,10 +1,16 @@
 """One request for image features: cache, decode, queue, and one answer for each image."""
 
 import asyncio
+import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+from PIL import Image
+
+from service.engine.decoding.base import Picture
+from service.engine.decoding.pool import DecodePool
 from service.engine.errors import EngineError
 from service.engine.image_cache import ImageCache
 from service.engine.metrics import EngineMetrics, reason_of
@@ -13,8 +19,7 @@ from service.engine.schedule.admission import Admission, Place
 from service.engine.schedule.items import BatchKey, ImageItem, image_cost, image_key
 from service.engine.schedule.queue import FairQueue
 from service.engine.settings import EngineSettings
-from service.engine.worker.decode import DecodePool
-from vlm_ood.encoders.outputs import Outputs
+from vlm_ood.encoders.outputs import POOLED, Outputs
 from vlm_ood.errors import InputError, VlmOodError
 
 Answer = EncodedImage | VlmOodError
@@ -68,7 +73,7 @@ class ImageSide:
         outputs = outputs_of(head)
         key, cost = image_key(info, outputs, self._settings.max_batch), image_cost(info, outputs)
         request = _Request(
-            tenant, info, head, outputs, key, cost, deadline, timings, asyncio.Semaphore(2 * self._decoder.threads)
+            tenant, info, head, outputs, key, cost, deadline, timings, asyncio.Semaphore(2 * self._decoder.size)
         )
         try:
             self._check(info, head)
@@ -81,6 +86,12 @@ class ImageSide:
             raise
         self._count(info.name, answers)
         return answers
+
+    async def probe(self, info: EncoderInfo, deadline: float) -> None:
+        """Decode and encode an image beside admission; nothing is counted."""
+        block = await self._decoder.pixels(Picture(_blank(*info.input_size(POOLED)), info.preprocessing))
+        key, cost = image_key(info, POOLED, self._settings.max_batch), image_cost(info, POOLED)
+        await self._through_queue(ImageItem(key, object(), deadline, cost, pixels=block))
 
     def _check(self, info: EncoderInfo, head: Head | None) -> None:
         if head is None:
@@ -124,7 +135,7 @@ class ImageSide:
     async def _encoded(self, request: _Request, content: bytes) -> EncodedImage:
         start = time.perf_counter()
         info, head = request.info, request.head
-        async with request.decoding:  # a large request decodes a few images ahead, and leaves threads to others
+        async with request.decoding:  # a large request decodes a few images ahead, and leaves decoders to others
             decoded = await self._decoder.decode(
                 content,
                 info.preprocessing_for(request.outputs),
@@ -135,8 +146,7 @@ class ImageSide:
             return decoded.content
         self._metrics.look_up("image", hits=0, misses=1)
         item = ImageItem(request.key, request, request.deadline, request.cost, pixels=decoded.content, head=head)
-        self._queue.put(item)
-        encoded = await item.result
+        encoded = await self._through_queue(item)
         queue_s = max(0.0, time.perf_counter() - start - decoded.seconds - item.encode_s)
         request.timings.include(queue_s, decoded.seconds, item.encode_s)
         self._metrics.queue_s.labels(info.name).observe(queue_s)
@@ -144,9 +154,24 @@ class ImageSide:
         self._cache.put(request.tenant, info, decoded.sha256, head, encoded)
         return encoded
 
+    async def _through_queue(self, item: ImageItem) -> EncodedImage:
+        try:
+            self._queue.put(item)
+            return await item.result
+        finally:
+            item.pixels.release()
+
     def _count(self, encoder: str, answers: Sequence[Answer]) -> None:
         for answer in answers:
             if isinstance(answer, VlmOodError):
                 self._metrics.fail(encoder, reason_of(answer))
             else:
                 self._metrics.success.labels(encoder).inc()
+
+
+@cache
+def _blank(height: int, width: int) -> bytes:
+    """A grey JPEG."""
+    file = io.BytesIO()
+    Image.new("L", (width, height), 127).save(file, "JPEG")
+    return file.getvalue()

@@ -4,26 +4,24 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import torch
 from jaxtyping import Float
 from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from service.caching.flight import SingleFlight
+from service.engine.decoding.memory import PixelMemory
+from service.engine.decoding.pool import DecodePool
 from service.engine.errors import DeadlineExceeded, Draining, NotReady
 from service.engine.images import ImageSide
 from service.engine.metrics import EngineMetrics
 from service.engine.records import EncodedImage, EncoderInfo, EncoderState, Head, QueueState, Timings
 from service.engine.schedule.admission import Admission
 from service.engine.schedule.fleet import Fleet
-from service.engine.schedule.items import ImageItem, image_cost, image_key
 from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
 from service.engine.schedule.roster import Roster
-from service.engine.settings import EngineSettings, cores
+from service.engine.settings import EngineSettings
 from service.engine.text import TextSide
-from service.engine.worker.decode import DecodePool
-from vlm_ood.encoders.outputs import POOLED
 from vlm_ood.errors import VlmOodError
 
 
@@ -40,18 +38,21 @@ class LocalEngine:
         self._metrics = EngineMetrics(registry or CollectorRegistry())
         self._queue = FairQueue(settings.max_wait_s, settings.head_bytes)
         latency = LatencyBook()
-        self._fleet = Fleet(settings, self._wanted, self._queue, latency, self._metrics)
+        self._pixels = PixelMemory(settings.pixel_bytes)
+        self._fleet = Fleet(settings, self._pixels, self._wanted, self._queue, latency, self._metrics)
         self._roster = Roster(settings.encoders, settings.max_encoders_loaded, self._fleet.load, self._fleet.unload)
         self._admission = Admission(settings.max_queue_items, settings.max_queue_bytes, latency, self._fleet.ready)
-        self._decoder = DecodePool(settings.decode_threads or cores(), settings.decode_max_bytes, settings.image_limits)
+        self._decoder = DecodePool(settings, self._pixels, self._metrics)
         self._images = ImageSide(self._decoder, self._queue, self._admission, self._metrics, settings)
         self._text = TextSide(self._queue, self._admission, latency, self._metrics, settings)
         self._probes: SingleFlight[str, None] = SingleFlight(abandon=True)
         self._show_gauges()
 
     async def start(self) -> None:
-        self._fleet.start()
+        self._pixels.open()
         try:
+            self._fleet.start()
+            await self._decoder.start()
             await self.encoder(self._settings.encoders[0])
         except BaseException:
             await self.stop()
@@ -62,9 +63,10 @@ class LocalEngine:
             await self._admission.drain(self._settings.drain_s)
         except TimeoutError:
             self._queue.fail_all(Draining("the server stopped before this was done", self._settings.drain_s))
+        await self._decoder.stop()
         await self._fleet.stop()
         self._queue.fail_all(Draining("the server stopped before this was done", self._settings.drain_s))
-        await asyncio.to_thread(self._decoder.stop)
+        self._pixels.close()
 
     def encoder_names(self) -> tuple[str, ...]:
         return self._roster.names
@@ -106,7 +108,7 @@ class LocalEngine:
             return await self._text.encode(info, prompts, deadline, tenant=tenant, normalise=normalise)
 
     async def probe(self) -> None:
-        """Through the queue, as everything else; callers that ask at once share one forward pass."""
+        """Through decoders, queue and network, as everything else; callers that ask at once share one forward pass."""
         self._admission.check_open()
         await self._probes.run("probe", self._probe)
 
@@ -118,13 +120,11 @@ class LocalEngine:
         if not self._fleet.ready():
             raise NotReady("no worker is ready", self._settings.restart_backoff_s)
         deadline = self._deadline(None)
-        async with self._lease(self._settings.encoders[0], deadline) as info:
-            key = image_key(info, POOLED, self._settings.max_batch)
-            blank = torch.full((3, *info.input_size(POOLED)), 127, dtype=torch.uint8)
-            item = ImageItem(key, object(), deadline, image_cost(info, POOLED), pixels=blank)
-            self._queue.put(item)
-            async with _until(deadline, "no forward pass by the deadline"):
-                await item.result
+        async with (
+            self._lease(self._settings.encoders[0], deadline) as info,
+            _until(deadline, "no forward pass by the deadline"),
+        ):
+            await self._images.probe(info, deadline)
 
     @asynccontextmanager
     async def _lease(self, encoder: str, deadline: float) -> AsyncIterator[EncoderInfo]:

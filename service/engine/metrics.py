@@ -42,6 +42,7 @@ class EngineMetrics:
         self.cache_hits = counter("cache_hits", "Found in a cache", "cache")
         self.cache_misses = counter("cache_misses", "Not found in a cache", "cache")
         self.restarts = counter("worker_restarts", "Workers started anew after a death")
+        self.decoders_lost = counter("decoders_lost", "Decoders ended before their time, by reason", "reason")
         self.workers = gauge("workers_ready", "Workers that take batches")
         self.encoders = gauge("encoders_loaded", "Encoders that take images")
 

@@ -27,9 +27,11 @@ class EngineSettings:
         encoders: what may be asked for; the first is the default, loaded at the start and never evicted.
         device: "auto" and "cuda" take every CUDA device, one worker each; "cuda:1", "cpu" and "mps" take one.
         dtype: precision of the networks.
-        workers: "process" isolates the networks from the server; "inline" runs them in a thread of it.
-        decode_threads: by default one a core.
-        decode_max_bytes: of pictures being decoded at the same moment.
+        workers: "process" isolates networks and decoders from the server; "inline" runs them in threads of it.
+        decode_processes: pictures decoded at once, by default one a core; in threads when `workers` is "inline".
+        decode_cpu_s: of one picture; its process is killed and the picture gets an error.
+        decode_memory_bytes: of one picture, likewise.
+        pixel_bytes: memory for images between decoding and the network; allocated at the start.
         max_batch: images of the encoder's own size in a forward pass, fewer of a larger size; by default its own
             `batch_size`.
         max_wait_s: how long a batch that is not full waits for more when a worker is free; 0 sends it at once.
@@ -43,6 +45,7 @@ class EngineSettings:
         max_encoders_loaded: on each device, the default one included.
         image_limits: what a picture may cost.
         load_timeout_s: for loading and warming one encoder up.
+        decode_timeout_s: a decoder that takes longer over a picture hangs and is killed.
         batch_timeout_s: a worker that takes longer over a batch hangs and is killed.
         restart_backoff_s: before the first restart of a worker; doubles with each that fails.
         restart_backoff_max_s: never longer than this.
@@ -53,8 +56,10 @@ class EngineSettings:
     device: str = "auto"
     dtype: Precision = "auto"
     workers: Literal["process", "inline"] = "process"
-    decode_threads: int | None = None
-    decode_max_bytes: int = 256 * MIB
+    decode_processes: int | None = None
+    decode_cpu_s: float = 5.0
+    decode_memory_bytes: int = 1024 * MIB
+    pixel_bytes: int = 64 * MIB
     max_batch: int | None = None
     max_wait_s: float = 0.0
     max_queue_items: int = 256
@@ -67,6 +72,7 @@ class EngineSettings:
     max_encoders_loaded: int = 2
     image_limits: ImageLimits = field(default_factory=lambda: ImageLimits(20 * MIB, 40_000_000))
     load_timeout_s: float = 600.0
+    decode_timeout_s: float = 30.0
     batch_timeout_s: float = 120.0
     restart_backoff_s: float = 0.5
     restart_backoff_max_s: float = 30.0

@@ -100,7 +100,11 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "index.html").is_file()
 
 
-IN_WORDS = {"data": "the user's data folder", "database_url": "SQLite in the data folder"}
+IN_WORDS = {
+    "data": "the user's data folder",
+    "database_url": "SQLite in the data folder",
+    "decode_processes": "one per CPU core",
+}
 UNITS = {"": 1, " MiB": 2**20, " GiB": 2**30, " million": 10**6}
 
 

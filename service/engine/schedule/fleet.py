@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import torch
 
+from service.engine.decoding.memory import PixelMemory
 from service.engine.errors import NotReady, WorkerLost
 from service.engine.metrics import EngineMetrics
 from service.engine.records import EncoderInfo
@@ -26,12 +27,14 @@ class Fleet:
     """Workers that share one queue.
 
     Args:
+        pixels: memory in which workers find the images of a batch.
         wanted: encoders that a new worker loads before it takes a batch.
     """
 
     def __init__(
         self,
         settings: EngineSettings,
+        pixels: PixelMemory,
         wanted: Callable[[], tuple[str, ...]],
         queue: FairQueue,
         latency: LatencyBook,
@@ -39,7 +42,8 @@ class Fleet:
     ) -> None:
         self._settings = settings
         self._supervisors = [
-            Supervisor(_maker(settings, plan), wanted, queue, latency, metrics, settings) for plan in plans(settings)
+            Supervisor(_maker(settings, plan, pixels), wanted, queue, latency, metrics, settings)
+            for plan in plans(settings)
         ]
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -120,8 +124,8 @@ def plans(settings: EngineSettings) -> list[WorkerPlan]:
     return [WorkerPlan(settings.load, device, settings.dtype, threads, settings.max_batch) for device in devices]
 
 
-def _maker(settings: EngineSettings, plan: WorkerPlan) -> Callable[[], Worker]:
-    return lambda: ProcessWorker(plan) if settings.workers == "process" else InlineWorker(plan)
+def _maker(settings: EngineSettings, plan: WorkerPlan, pixels: PixelMemory) -> Callable[[], Worker]:
+    return lambda: ProcessWorker(plan, pixels) if settings.workers == "process" else InlineWorker(plan)
 
 
 def _explain(name: str, errors: Sequence[object]) -> VlmOodError:

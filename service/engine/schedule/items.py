@@ -4,9 +4,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
+from service.engine.decoding.arena import Block
 from service.engine.records import EncodedImage, EncoderInfo, Head
 from vlm_ood.encoders.outputs import Outputs
 from vlm_ood.errors import VlmOodError
@@ -75,7 +76,7 @@ class Item(Generic[R]):
 class ImageItem(Item[EncodedImage]):
     """One preprocessed image, and the head that reads its features in the worker."""
 
-    pixels: UInt8[Tensor, "3 h w"]
+    pixels: Block
     head: Head | None = None
 
     @property

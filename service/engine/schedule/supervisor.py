@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from service.caching.flight import SingleFlight
+from service.engine.decoding.arena import held
 from service.engine.errors import WorkerLost
 from service.engine.metrics import EngineMetrics
 from service.engine.schedule.delivery import deliver
@@ -194,7 +195,8 @@ class Supervisor:
         items = [item for item in batch.items if isinstance(item, ImageItem)]
         pixels = [item.pixels for item in items]
         heads = self._heads.send([item.head for item in items])  # no await from here to the call of the worker
-        encoded = await worker.encode_images(batch.key.encoder, pixels, batch.key.outputs or POOLED, heads)
+        with held(pixels):  # a caller that leaves releases its own, which the worker may be reading
+            encoded = await worker.encode_images(batch.key.encoder, pixels, batch.key.outputs or POOLED, heads)
         self._heads.forget(encoded.not_installed)
         for failed, error in deliver(items, heads, encoded):
             self._isolate(failed, error)

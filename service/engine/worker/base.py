@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from jaxtyping import UInt8
-from torch import Tensor
-
+from service.engine.decoding.arena import Block
 from service.engine.settings import Loader
 from service.engine.worker.protocol import EncodedImages, EncodedText, HeadWork, Loaded
 from vlm_ood.encoders.device import Precision
@@ -57,7 +55,7 @@ class Worker(Protocol):
         """Unload an encoder."""
 
     async def encode_images(
-        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs, heads: HeadWork
+        self, name: str, images: Sequence[Block], outputs: Outputs, heads: HeadWork
     ) -> EncodedImages:
         """One forward pass over images of one size, and the heads; batches run in the order of these calls."""
 

@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
+from service.engine.decoding.arena import Block
 from service.engine.worker.base import WorkerPlan
 from service.engine.worker.executor import Executor
 from service.engine.worker.protocol import EncodedImages, EncodedText, HeadWork, Loaded, known_error
@@ -45,11 +44,13 @@ class InlineWorker:
         await _run(self._loading, lambda: self._executor.unload(name))
 
     async def encode_images(
-        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs, heads: HeadWork
+        self, name: str, images: Sequence[Block], outputs: Outputs, heads: HeadWork
     ) -> EncodedImages:
-        return await _run(
-            self._encoding, lambda: self._executor.encode_images(name, torch.stack(list(images)), outputs, heads)
-        )
+        def encode() -> EncodedImages:
+            pixels = torch.stack([block.pixels() for block in images])
+            return self._executor.encode_images(name, pixels, outputs, heads)
+
+        return await _run(self._encoding, encode)
 
     async def encode_text(self, name: str, prompts: tuple[str, ...]) -> EncodedText:
         return await _run(self._encoding, lambda: self._executor.encode_text(name, prompts))

@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
+from service.engine.decoding.memory import PixelMemory
 from service.engine.worker.base import WorkerPlan
 from service.engine.worker.executor import Executor
 from service.engine.worker.protocol import (
@@ -21,12 +22,11 @@ from service.engine.worker.protocol import (
     Reply,
     Unload,
 )
-from service.engine.worker.shared_pixels import SharedPixels
 
 EXIT_DEVICE_LOST = 70
 
 
-def main(plan: WorkerPlan, connection: Connection) -> None:
+def main(plan: WorkerPlan, pixels: PixelMemory, connection: Connection) -> None:
     """Run jobs until the engine closes the pipe or sends None.
 
     Signals are ignored: the engine handles them and drains first. When it dies, the pipe ends and so does this process.
@@ -35,16 +35,15 @@ def main(plan: WorkerPlan, connection: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)
     if plan.threads:
         torch.set_num_threads(plan.threads)
-    WorkerProcess(plan, connection).run()
+    WorkerProcess(plan, pixels, connection).run()
 
 
 class WorkerProcess:
     """Batches run on the main thread, loads on another, and a third one sends, so that the device needn't wait."""
 
-    def __init__(self, plan: WorkerPlan, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, plan: WorkerPlan, pixels: PixelMemory, connection: Connection) -> None:
+        self._pixels, self._connection = pixels, connection
         self._executor = Executor(plan.load, plan.device, plan.dtype)
-        self._slots: dict[int, SharedPixels] = {}
         self._loader = ThreadPoolExecutor(1, "load")
         self._sender = ThreadPoolExecutor(1, "send")
 
@@ -86,15 +85,5 @@ class WorkerProcess:
             os._exit(1)
 
     def _encode_images(self, message: EncodeImages) -> Answer:
-        pixels = self._slot(message.slot, message.segment).read(message.shape)
+        pixels = torch.stack([self._pixels.view(offset, message.shape) for offset in message.offsets])
         return self._executor.encode_images(message.name, pixels, message.outputs, message.heads)
-
-    def _slot(self, number: int, segment: str) -> SharedPixels:
-        """The memory of a slot; a new name means larger memory, which is attached in place of the old."""
-        attached = self._slots.get(number)
-        if attached is not None and attached.name == segment:
-            return attached
-        self._slots[number] = SharedPixels.attach(segment)
-        if attached is not None:
-            attached.close()
-        return self._slots[number]

@@ -4,15 +4,14 @@ import asyncio
 import atexit
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
 from typing import TypeVar
 
-from jaxtyping import UInt8
-from torch import Tensor
-
+from service.engine.decoding.arena import Block
+from service.engine.decoding.memory import PixelMemory
 from service.engine.worker.base import WorkerGoneError, WorkerPlan
 from service.engine.worker.main import main
 from service.engine.worker.protocol import (
@@ -30,32 +29,34 @@ from service.engine.worker.protocol import (
     Reply,
     Unload,
 )
-from service.engine.worker.shared_pixels import SharedPixels
-from vlm_ood.encoders.outputs import POOLED, Outputs
+from vlm_ood.encoders.outputs import Outputs
 
-SLOTS = 2  # one batch runs, one waits behind it
 STOP_S = 1.0  # an idle worker ends at once; killing one that does not loses nothing
 
 T = TypeVar("T")
 
 
 class ProcessWorker:
-    """A `Worker` process. Calls on the pipe block a thread each way; everything else is on the event loop."""
+    """A `Worker` process. Calls on the pipe block a thread each way; everything else is on the event loop.
 
-    def __init__(self, plan: WorkerPlan) -> None:
+    Args:
+        plan: what it loads, and where.
+        pixels: memory in which images lie.
+    """
+
+    def __init__(self, plan: WorkerPlan, pixels: PixelMemory) -> None:
         self._plan = plan
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[str] = self._loop.create_future()
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
-        self._slots: dict[int, SharedPixels] = {}
-        self._free_slots = list(range(SLOTS))
-        self._slot_bytes = 1
         self._sender = ThreadPoolExecutor(1, "send")
         self._reader = threading.Thread(target=self._read, name="receive", daemon=True)
         context = get_context("spawn")
         self._connection, self._theirs = context.Pipe()
-        self._process = context.Process(target=main, args=(plan, self._theirs), name="vlm-ood-worker", daemon=True)
+        self._process = context.Process(
+            target=main, args=(plan, pixels, self._theirs), name="vlm-ood-worker", daemon=True
+        )
 
     @property
     def lost(self) -> asyncio.Future[str]:
@@ -78,26 +79,16 @@ class ProcessWorker:
         self._reader.start()
 
     async def load(self, name: str) -> Loaded:
-        loaded = await self._call(Loaded, Load(name, self._plan.max_batch))
-        height, width = loaded.info.input_size(POOLED)
-        self._slot_bytes = max(self._slot_bytes, loaded.max_batch * 3 * height * width)
-        return loaded
+        return await self._call(Loaded, Load(name, self._plan.max_batch))
 
     async def unload(self, name: str) -> None:
         await self._call(type(None), Unload(name))
 
     async def encode_images(
-        self, name: str, images: Sequence[UInt8[Tensor, "3 h w"]], outputs: Outputs, heads: HeadWork
+        self, name: str, images: Sequence[Block], outputs: Outputs, heads: HeadWork
     ) -> EncodedImages:
-        slot = self._free_slots.pop()
-        try:
-            pixels = self._slot(slot, sum(image.nbytes for image in images))
-            message = EncodeImages(name, slot, pixels.name, (len(images), *images[0].shape), outputs, heads)
-            encoded = await self._call(EncodedImages, message, lambda: pixels.write(images))
-            pixels.unlink()  # the worker has it
-            return encoded
-        finally:
-            self._free_slots.append(slot)
+        offsets = tuple(block.offset for block in images)
+        return await self._call(EncodedImages, EncodeImages(name, offsets, images[0].shape, outputs, heads))
 
     async def encode_text(self, name: str, prompts: tuple[str, ...]) -> EncodedText:
         return await self._call(EncodedText, EncodeText(name, prompts))
@@ -120,23 +111,13 @@ class ProcessWorker:
                 pass
         await asyncio.to_thread(self._end)
 
-    def _slot(self, number: int, nbytes: int) -> SharedPixels:
-        """The memory of a slot, replaced when it is too small; new memory holds a full batch of the largest encoder."""
-        pixels = self._slots.get(number)
-        if pixels is None or pixels.nbytes < nbytes:
-            if pixels is not None:
-                pixels.unlink()
-                pixels.close()
-            pixels = self._slots[number] = SharedPixels.create(max(nbytes, self._slot_bytes))
-        return pixels
-
-    async def _call(self, kind: type[T], message: Message, before: Callable[[], None] | None = None) -> T:
+    async def _call(self, kind: type[T], message: Message) -> T:
         if self._lost.done():
             raise WorkerGoneError(self._lost.result())
         job = Job(next(self._numbers), message)
         future = self._waiting[job.number] = self._loop.create_future()
         try:
-            await self._send(job, before)
+            await self._send(job)
             answer = await future
         finally:
             self._waiting.pop(job.number, None)
@@ -146,14 +127,9 @@ class ProcessWorker:
             raise TypeError(f"{type(message).__name__} was answered with {type(answer).__name__}")
         return answer
 
-    async def _send(self, job: Job | None, before: Callable[[], None] | None = None) -> None:
-        def write() -> None:
-            if before is not None:
-                before()
-            self._connection.send(job)
-
+    async def _send(self, job: Job | None) -> None:
         try:
-            await self._loop.run_in_executor(self._sender, write)
+            await self._loop.run_in_executor(self._sender, self._connection.send, job)
         except OSError as error:
             raise WorkerGoneError(str(error)) from error
 
@@ -188,9 +164,5 @@ class ProcessWorker:
                 self._reader.join()
         self._sender.shutdown()
         self._connection.close()
-        for pixels in self._slots.values():
-            pixels.unlink()
-            pixels.close()
-        self._slots.clear()
         atexit.unregister(self.kill)
         self._process.close()

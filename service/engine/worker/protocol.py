@@ -61,20 +61,18 @@ NO_HEADS: Final = HeadWork()
 
 @dataclass(frozen=True)
 class EncodeImages:
-    """Encode the images that lie in a slot.
+    """Encode images that lie in the memory for pixels.
 
     Args:
         name: of the encoder.
-        slot: number of the slot.
-        segment: name of the shared memory that is the slot now; the worker attaches it when it is new.
-        shape: (n, 3, h, w) of the pixels in it.
+        offsets: where each begins.
+        shape: (3, h, w) of each.
         outputs: what the forward pass gives.
         heads: what is done with it.
     """
 
     name: str
-    slot: int
-    segment: str
+    offsets: tuple[int, ...]
     shape: tuple[int, ...]
     outputs: Outputs
     heads: HeadWork

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Semaphore
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from service.engine import EngineSettings
+from service.engine.decoding.arena import Block
+from service.engine.decoding.memory import PixelMemory
 from service.engine.schedule.items import BatchKey, ImageItem
 from tests.fakes import FakeEncoder
 from vlm_ood.encoders.base import Progress
 from vlm_ood.encoders.device import Precision
 from vlm_ood.encoders.outputs import PATCHES, POOLED, Outputs
+from vlm_ood.encoders.preprocessing import Preprocessing
+from vlm_ood.images import Picture
 from vlm_ood.types import ImageFeatures
 
 POISON = (255, 0, 255)  # a picture of this colour fails in the network
@@ -109,6 +114,60 @@ class MortalEncoder(FakeEncoder):
         return super().encode_pixels(pixels, outputs)
 
 
+@dataclass(frozen=True)
+class GatedPreprocessing(Preprocessing):
+    """Goes through a gate with each picture."""
+
+    gate: Gate = field(default_factory=Gate)
+
+    def __call__(self, picture: Picture) -> UInt8[Tensor, "3 rows columns"]:
+        self.gate.go_through()
+        return super().__call__(picture)
+
+
+@dataclass(frozen=True)
+class HostilePreprocessing(Preprocessing):
+    """Does to its process what a hostile picture may make a native decoder do.
+
+    Args:
+        act: what it does.
+        lives: a file that says how many times.
+    """
+
+    act: Literal["kill", "kill after writing", "stop", "spin", "allocate", "nothing"] = "nothing"
+    lives: str = ""
+
+    def __call__(self, picture: Picture) -> UInt8[Tensor, "3 rows columns"]:
+        pixels = super().__call__(picture)
+        if not (left := int(Path(self.lives).read_text())):
+            return pixels
+        Path(self.lives).write_text(str(left - 1))
+        match self.act:
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "kill after writing":
+                return pixels.as_subclass(DeadlyTensor)
+            case "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "spin":
+                while True:
+                    pass
+            case "allocate":
+                np.ones(2**30, np.uint8)
+        return pixels
+
+
+class DeadlyTensor(Tensor):
+    """Ends the process when it has been copied."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+        if func is Tensor.copy_:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """What `EchoHead` answers: an array with n rows."""
@@ -161,12 +220,13 @@ def load_mortal(name: str, device: str, dtype: Precision) -> MortalEncoder:
 
 
 def settings_with(gate: Gate, **changes: object) -> EngineSettings:
-    """An engine in this process whose encoders go through the gate; one decode thread keeps the order."""
+    """An engine in this process whose encoders go through the gate; one decoder keeps the order."""
     settings: dict[str, object] = {
         "encoders": ("fake", "other", "third"),
         "device": "cpu",
         "workers": "inline",
-        "decode_threads": 1,
+        "decode_processes": 1,
+        "pixel_bytes": 2**20,
         "image_cache_bytes": 0,
         "restart_backoff_s": 0.0,
         "load": lambda name, device, dtype: GatedEncoder(gate, name),
@@ -186,9 +246,14 @@ def shades(n: int) -> list[bytes]:
     return [picture((row, 100, 50)) for row in range(n)]
 
 
+def no_block() -> Block:
+    """Of memory that there isn't."""
+    return Block(PixelMemory(0), 0, (3, 1, 1), lambda: None)
+
+
 def item(lane: object, key: BatchKey, *, deadline: float = float("inf")) -> ImageItem:
     """An image in the queue, with no pixels to speak of."""
-    return ImageItem(key, lane, deadline, pixels=torch.zeros(3, 1, 1, dtype=torch.uint8))
+    return ImageItem(key, lane, deadline, pixels=no_block())
 
 
 def has_colour(pixels: UInt8[Tensor, "n 3 h w"], colour: tuple[int, int, int]) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
 import pytest
@@ -12,15 +11,16 @@ import pytest_asyncio
 import torch
 
 from service.engine import EncodedImage, EngineSettings, LocalEngine, NotReady, WorkerLost
+from service.engine.decoding.arena import PixelArena
+from service.engine.decoding.memory import LEAST_BYTES, PixelMemory
 from service.engine.worker import process
 from service.engine.worker.base import WorkerPlan
-from service.engine.worker.process import SLOTS, ProcessWorker
+from service.engine.worker.process import ProcessWorker
 from service.engine.worker.protocol import HeadWork
-from service.engine.worker.shared_pixels import SharedPixels
 from tests.fakes import FakeEncoder
 from tests.service.engine.stand_ins import DEADLY, PARALYSING, PATIENCE_S, EchoHead, Rows, load_mortal, picture, shades
 from vlm_ood.encoders.outputs import POOLED, Outputs
-from vlm_ood.errors import TaskError
+from vlm_ood.errors import ImageError, TaskError
 from vlm_ood.images import load_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -45,24 +45,9 @@ def dies(tmp_path_factory: pytest.TempPathFactory, patched: pytest.MonkeyPatch) 
     return lambda times: path.write_text(str(times))
 
 
-@pytest.fixture(scope="module")
-def segments(patched: pytest.MonkeyPatch) -> list[str]:
-    """The names of all shared memory that the engine makes."""
-    names: list[str] = []
-    create = SharedPixels.create
-
-    def record(nbytes: int) -> SharedPixels:
-        pixels = create(nbytes)
-        names.append(pixels.name)
-        return pixels
-
-    patched.setattr(SharedPixels, "create", record)
-    return names
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(dies: Lives, segments: list[str]) -> AsyncIterator[LocalEngine]:
-    """With one worker process; afterwards none of its shared memory is left."""
+async def engine(dies: Lives) -> AsyncIterator[LocalEngine]:
+    """With one worker process, and memory that has room for a few images; afterwards none of it is in use."""
     engine = LocalEngine(
         EngineSettings(
             encoders=("fake",),
@@ -71,16 +56,14 @@ async def engine(dies: Lives, segments: list[str]) -> AsyncIterator[LocalEngine]
             batch_timeout_s=5.0,
             restart_backoff_s=0.0,
             image_cache_bytes=0,
+            pixel_bytes=LEAST_BYTES,
             load=load_mortal,
         )
     )
     await engine.start()
     yield engine
+    assert engine._decoder.arena.free_bytes == LEAST_BYTES
     await engine.stop()
-    assert segments
-    for name in segments:
-        with pytest.raises(FileNotFoundError):
-            SharedMemory(name)
 
 
 def worker_of(engine: LocalEngine) -> ProcessWorker:
@@ -146,13 +129,15 @@ async def test_a_worker_that_hangs_is_killed(engine: LocalEngine, dies: Lives) -
 
 async def test_a_worker_that_hangs_with_a_full_pipe_is_stopped(dies: Lives, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "STOP_S", 0.5)
-    worker = ProcessWorker(WorkerPlan(load_mortal, "cpu", "auto", 1, None))
+    memory = PixelMemory(LEAST_BYTES)
+    memory.open()
+    worker = ProcessWorker(WorkerPlan(load_mortal, "cpu", "auto", 1, None), memory)
     await worker.start()
     info = (await worker.load("fake")).info
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGSTOP)
     large = EchoHead(fails_on=np.zeros(2**20, np.float32))
-    blank = torch.zeros(3, *info.input_size(POOLED), dtype=torch.uint8)
+    blank = await PixelArena(memory).allocate((3, *info.input_size(POOLED)))
     sent = asyncio.create_task(worker.encode_images("fake", [blank], large.outputs, HeadWork(install=(large,))))
     await asyncio.sleep(0.5)
     sent.cancel()
@@ -160,24 +145,25 @@ async def test_a_worker_that_hangs_with_a_full_pipe_is_stopped(dies: Lives, monk
         await asyncio.wait_for(worker.stop(), PATIENCE_S)
     finally:
         worker.kill()
+        memory.close()
     assert worker.lost.done()
 
 
-async def test_a_picture_that_is_larger_than_the_shared_memory_gets_more_of_it(
-    engine: LocalEngine, segments: list[str]
-) -> None:
-    await engine.encode_images("fake", [picture("red")])
-    for side in (64, 128):
-        before = len(segments)
-        larger = EchoHead(str(side), Outputs(patches=True, size=(side, side)))
-        for _ in range(3):
-            (answer,) = await engine.encode_images("fake", [picture("red")], head=larger)
-            assert isinstance(answer, EncodedImage)
-        assert 1 <= len(segments) - before <= SLOTS
-    before = len(segments)
-    answers = await engine.encode_images("fake", shades(40))
-    assert all(isinstance(answer, EncodedImage) for answer in answers)
-    assert len(segments) - before <= 1, "what is large enough is used again"
+async def test_images_that_fill_the_memory_wait_for_one_another(engine: LocalEngine) -> None:
+    larger = EchoHead("large", Outputs(patches=True, size=(512, 512)))  # 768 KiB each
+    contents = shades(4)
+    answers = await engine.encode_images("fake", contents, head=larger)
+    expected = FakeEncoder().encode_pixels(
+        torch.stack([FakeEncoder().preprocessing.at((512, 512))(load_image(content)) for content in contents]),
+        larger.outputs,
+    )
+    for answer, patches in zip(answers, expected.patches if expected.patches is not None else (), strict=True):
+        assert isinstance(answer, EncodedImage)
+        assert isinstance(answer.answer, Rows)
+        torch.testing.assert_close(torch.from_numpy(answer.answer.values[0]), patches)
+    too_large = EchoHead("too large", Outputs(patches=True, size=(1024, 1024)))
+    (answer,) = await engine.encode_images("fake", [picture("red")], head=too_large)
+    assert isinstance(answer, ImageError)
 
 
 async def test_a_new_worker_gets_the_heads_again_and_a_broken_one_is_the_error_of_its_request(

@@ -6,7 +6,6 @@ import logging
 import mmap
 import os
 import tempfile
-from contextlib import suppress
 from multiprocessing import reduction
 from typing import Any, Final
 
@@ -64,12 +63,9 @@ class PixelMemory:
                 nbytes //= 2
 
     def close(self) -> None:
-        """Unmap it here; a second call does nothing."""
+        """Give it up here; a second call does nothing. It is unmapped with the last tensor that looks into it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
-        if self._map is not None:
-            with suppress(BufferError):  # a tensor still looks into it, and unmaps it when it goes
-                self._map.close()
         self._descriptor = self._map = None
 
     def view(self, offset: int, shape: tuple[int, ...]) -> UInt8[Tensor, "..."]:

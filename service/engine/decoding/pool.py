@@ -90,7 +90,7 @@ class DecodePool:
             await asyncio.wait(self._tasks)
         while not self._line.empty():
             _fail(self._line.get_nowait(), _stopped(self._settings))
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False)
 
     async def decode(self, content: bytes, preprocessing: Preprocessing, look_up: LookUp) -> Decoded:
         """The pixels, or what `look_up` finds under the file's SHA-256.

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Final, TypeVar
 
@@ -36,6 +37,7 @@ class DecoderProcess:
     def __init__(self, memory: PixelMemory, limits: DecodeLimits, executor: Executor) -> None:
         self._limits, self._executor = limits, executor
         self._loop = asyncio.get_running_loop()
+        self._started = False
         self._channel, self._theirs = socket.socketpair()
         self._channel.setblocking(False)
         self._process = context().Process(
@@ -74,10 +76,13 @@ class DecoderProcess:
             raise ImageError(reply.error)
 
     async def end(self) -> None:
-        await self._blocking(self._end)
+        ending = self._executor.submit(self._end)
+        if self._started:  # else the fork server may be importing, for seconds
+            await asyncio.wrap_future(ending)
 
     def _start(self) -> None:
         self._process.start()
+        self._started = True
         atexit.register(self._process.kill)  # it ignores SIGTERM, with which multiprocessing would end it
         self._theirs.close()  # else the stream would not end with the process
 
@@ -87,7 +92,8 @@ class DecoderProcess:
             self._process.kill()
             self._process.join()
             atexit.unregister(self._process.kill)
-            self._process.close()
+            with suppress(ValueError):  # the start of another process has reaped this one, and not yet noted it
+                self._process.close()
         self._theirs.close()
         self._channel.close()
 

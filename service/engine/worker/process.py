@@ -165,4 +165,5 @@ class ProcessWorker:
         self._sender.shutdown()
         self._connection.close()
         atexit.unregister(self.kill)
-        self._process.close()
+        with suppress(ValueError):  # the start of another process has reaped this one, and not yet noted it
+            self._process.close()

@@ -41,6 +41,14 @@ def test_a_child_process_writes_to_the_same_memory(method: str) -> None:
     process.close()
 
 
+def test_a_tensor_outlives_the_memory_that_it_looks_into() -> None:
+    memory = PixelMemory(LEAST_BYTES)
+    memory.open()
+    pixels = memory.view(0, SHAPE)
+    memory.close()
+    assert pixels.fill_(7).eq(7).all()
+
+
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system can't allocate ahead")
 def test_all_of_it_is_allocated_at_once() -> None:
     memory = PixelMemory(3 * LEAST_BYTES)

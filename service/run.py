@@ -16,8 +16,9 @@ from service.errors import BusyError
 from service.memory import give_memory_back
 from service.observability import logs
 from service.security.admittance import RESERVE, Admittance, AdmittanceLimits
-from service.security.connections import GuardedProtocol, TimeLimits
+from service.security.connections import GuardedProtocol
 from service.security.keys import KeyStore
+from service.security.time_limits import TimeLimits
 from service.server import Server
 from service.services import Services
 from service.settings import Settings, SettingsError

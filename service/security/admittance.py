@@ -17,7 +17,7 @@ from service.problems import response_to
 from service.request_id import request_id_of
 
 HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
-RESERVE: Final = 512  # each lives for the seconds of one head, so that a burst of clients is told to come back
+RESERVE: Final = 2048  # as many as the backlog lets in at once; each lives for the seconds of one head
 GRACE_S: Final = 1.0  # after which a connection that asks nothing makes room for another one
 RETRY_AFTER_S: Final = 1.0
 

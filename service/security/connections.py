@@ -7,48 +7,23 @@ import asyncio
 import contextlib
 import socket
 import struct
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.errors import BusyError, HeadTooLargeError, MalformedRequestError, ServiceError
+from service.errors import BusyError, MalformedRequestError, ServiceError
 from service.problems import response_to
 from service.request_id import request_id_of
 from service.security.admittance import RETRY_AFTER_S, Admittance, HealthOnly, Place
 from service.security.alarm import Alarm
 from service.security.lingering import LingeringTransport
+from service.security.request_form import RequestForm
+from service.security.time_limits import TimeLimits
 
-MAX_HEAD_BYTES: Final = 64 * 1024
-MAX_HEADERS: Final = 128
-MAX_CHUNK_EXCESS: Final = 8 * 1024  # bytes of a chunked body that are neither content nor the frames of its chunks
-CHUNK_FRAME_BYTES: Final = 16  # its length in hexadecimal and two ends of lines
 MAX_PIPELINED: Final = 32  # requests that wait for the answer to an earlier one
 
-
-@dataclass(frozen=True)
-class TimeLimits:
-    """Seconds that a connection may spend in each state.
-
-    Args:
-        head_s: until the first byte of the first head, and from there to the end of each head.
-        reserve_head_s: the same for a connection that is served health alone.
-        keep_alive_s: between an answer and the next head.
-        body_s: for a body that the application doesn't read; `bodies` limits the others, sooner.
-        unread_s: for the rest of a body after its answer.
-        write_s: in which a slow reader takes at least 1 KiB per second.
-    """
-
-    head_s: float = 10.0
-    reserve_head_s: float = 2.0
-    keep_alive_s: float = 5.0
-    body_s: float = 65.0
-    unread_s: float = 2.0
-    write_s: float = 10.0
-
-
-MIN_BYTES_PER_S: Final = 1024
+MIN_BYTES_PER_S: Final = 1024  # that a reader takes
 
 
 class Part(Enum):
@@ -73,8 +48,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._alarm = Alarm(self.loop, self._ring)
         self._part, self._part_until = Part.HEAD_BEGIN, float("inf")
         self._write_until, self._unwritten = float("inf"), 0
-        self._head_bytes = self._excess = self._fed_content = self._fed_chunks = 0
-        self._uncounted = False
+        self._form = RequestForm()
         self._closing = False
         self._running: Any = None  # the cycle whose answer is being made; `cycle` is the newest
 
@@ -106,11 +80,12 @@ class GuardedProtocol(HttpToolsProtocol):
         """Parse the bytes; what comes after the answer to a refused request is dropped."""
         if self._closing:
             return
-        self._fed_content = self._fed_chunks = 0
-        self._uncounted = False
+        self._form.feed()
         super().data_received(data)
-        if not self._uncounted and not self._closing:
-            self._count(len(data))
+        if self._part is Part.HEAD:
+            self._refuse(self._form.fed_head(len(data)))
+        elif self._part is Part.BODY:
+            self._refuse(self._form.fed_body(len(data)))
 
     def pause_writing(self) -> None:
         """Watch how fast the client reads."""
@@ -138,7 +113,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
-        self._head_bytes, self._uncounted = 0, True
+        self._form.head_begins()
         self._part = Part.HEAD
         self._allow(self._head_s)
 
@@ -147,18 +122,17 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._part is not Part.HEAD or self._closing:
             return
         super().on_header(name, value)
-        if len(self.headers) > MAX_HEADERS:
-            self._refuse(HeadTooLargeError(f"more than {MAX_HEADERS} headers: send fewer"))
+        self._refuse(self._form.fed_header(len(self.headers)))
 
     def on_headers_complete(self) -> None:
         """The head is complete: the request begins, or waits for the answers to earlier ones."""
-        if not self._closing and len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > MAX_HEAD_BYTES:
-            self._refuse(_head_too_large())
+        self._refuse(self._form.fed_whole_head(self.url, self.headers))
         if not self._closing and len(self.pipeline) >= MAX_PIPELINED:
             self._abort()
         if self._closing:
             return
-        self._part, self._excess, self._uncounted = Part.BODY, 0, True
+        self._form.body_begins()
+        self._part = Part.BODY
         self._admittance.works(self)
         super().on_headers_complete()
         if self._place == "reserve":
@@ -167,11 +141,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_chunk_header(self) -> None:
         """Count the chunk, whose frame is no excess."""
-        self._fed_chunks += 1
+        self._form.chunk()
 
     def on_body(self, body: bytes) -> None:
         """Count and keep content of the body."""
-        self._fed_content += len(body)
+        self._form.content(len(body))
         if not self._closing:
             super().on_body(body)
 
@@ -223,23 +197,9 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._allow(float("inf"))  # the application has time limits of its own
 
-    def _count(self, received: int) -> None:
-        """Count bytes that are no content of a body: those of a head, and those between and after chunks."""
-        if self._part is Part.HEAD:
-            self._head_bytes += received
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(_head_too_large())
-        elif self._part is Part.BODY:
-            allowed = self._fed_content + CHUNK_FRAME_BYTES * self._fed_chunks
-            self._excess = max(0, self._excess + received - allowed)
-            if self._excess > MAX_CHUNK_EXCESS:
-                self._refuse(
-                    MalformedRequestError(f"more than {MAX_CHUNK_EXCESS:,} bytes of chunk extensions or trailers")
-                )
-
-    def _refuse(self, error: ServiceError) -> None:
-        """Answer in place of the application, and close."""
-        if self._closing:
+    def _refuse(self, error: ServiceError | None) -> None:
+        """If there is an error, answer it in place of the application, and close."""
+        if error is None or self._closing:
             return
         if not self._answered():
             if self._running.response_started or self.pipeline:
@@ -314,10 +274,6 @@ class GuardedProtocol(HttpToolsProtocol):
         with contextlib.suppress(OSError, AttributeError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._wire.abort()
-
-
-def _head_too_large() -> HeadTooLargeError:
-    return HeadTooLargeError(f"the head of the request is larger than {MAX_HEAD_BYTES:,} bytes: send fewer headers")
 
 
 def _raw_answer(error: ServiceError) -> bytes:

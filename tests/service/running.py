@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from fastapi import FastAPI
 
 from service.run import server_of
-from service.security.connections import TimeLimits
+from service.security.time_limits import TimeLimits
 from service.server import Server
 from service.settings import Settings
 

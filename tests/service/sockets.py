@@ -57,3 +57,10 @@ def wait_for_refusal(url: str) -> None:
             socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0), timeout=10).close()
         except ConnectionError:
             return
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -39,6 +39,8 @@ async def slow_heads(target: Target) -> Outcome:
 
     async def slowly(connection: Connection) -> None:
         for byte in head("GET", "/v1/methods"):
+            if connection[1].transport.is_closing():
+                return
             connection[1].write(bytes([byte]))
             await asyncio.sleep(1)
 

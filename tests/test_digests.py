@@ -1,133 +1,148 @@
-"""Digests: what counts, what doesn't, and that what is stored under one is found again by a later version."""
+"""Identity: what differs in one ingredient has another digest, misses every cache and is refused by a calibration."""
 
 from collections.abc import Callable
-from typing import Any
+from itertools import combinations
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor
 
-import vlm_ood as vo
-from vlm_ood.digests import Plain, digest_of, digest_of_weights
-from vlm_ood.encoders.outputs import Outputs
+from tests.fakes import FakeEncoder
+from vlm_ood import Task, TextBank, create_detector, text_bank
+from vlm_ood.calibration import Calibration
+from vlm_ood.digests import digest_of, digest_of_weights
+from vlm_ood.errors import VlmOodError
+from vlm_ood.io.cache import DiskCache
+from vlm_ood.tasks import DetectorSpec, MinedBank, StoredBank, StoredSupport, TaskSpec, TemplateBank
 
-plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
+VALUES = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 
 
-def test_stored_digests_are_found_again() -> None:
-    """Files and rows of earlier versions are named by these: a change here makes every one of them unreachable."""
-    assert digest_of() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    parts: list[Plain | bytes | Tensor] = ["a", 1, None, [1.5, True], {"b": 1, "a": "ß"}, b"x", torch.eye(2)]
-    assert digest_of(*parts) == "7d931c1e7c279053d68bcbf72c4f6e104fb1120be4173b34cb88bcb6fa07ead1"
-    weights = {"b": torch.zeros(1), "a": torch.ones(2, dtype=torch.float16)}
-    assert digest_of_weights(weights) == "56f63faea444e702755350e9dd30722ab153f5c3c632ddd04f59fd3f7c8259d2"
+def check_all_differ(digests: dict[str, str]) -> None:
+    same = [(one, two) for one, two in combinations(digests, 2) if digests[one] == digests[two]]
+    assert not same
+
+
+def changed(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor with the last bit of its last number turned over."""
+    bits = tensor.clone().view(torch.int32)
+    bits.view(-1)[-1] ^= 1
+    return bits.view(torch.float32)
+
+
+def test_what_differs_in_content_type_shape_or_division_has_another_digest() -> None:
+    check_all_differ(
+        {
+            "two parts": digest_of("a", "b"),
+            "one part": digest_of("ab"),
+            "other order": digest_of("b", "a"),
+            "a list": digest_of(["a", "b"]),
+            "bytes": digest_of(b"a", b"b"),
+            "empty part": digest_of("a", "b", ""),
+            "number": digest_of(1),
+            "fraction": digest_of(1.0),
+            "truth": digest_of(True),
+            "text": digest_of("1"),
+            "nothing": digest_of(None),
+            "tensor": digest_of(VALUES),
+            "its last bit": digest_of(changed(VALUES)),
+            "double": digest_of(VALUES.double()),
+            "flat": digest_of(VALUES.flatten()),
+            "transposed": digest_of(VALUES.T),
+            "the same bytes as whole numbers": digest_of(VALUES.view(torch.int32)),
+        }
+    )
+    assert digest_of(VALUES.T) == digest_of(VALUES.T.contiguous()), "strides are not content"
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+
+
+def test_weights_of_another_name_type_shape_or_bit_have_another_digest() -> None:
+    weights = {"a": VALUES, "b": VALUES + 1}
+    check_all_differ(
+        {
+            "weights": digest_of_weights(weights),
+            "renamed": digest_of_weights({"a": VALUES, "c": VALUES + 1}),
+            "exchanged": digest_of_weights({"b": VALUES, "a": VALUES + 1}),
+            "last bit": digest_of_weights(weights | {"b": changed(VALUES + 1)}),
+            "half precision": digest_of_weights(weights | {"b": (VALUES + 1).half()}),
+            "reshaped": digest_of_weights(weights | {"b": (VALUES + 1).flatten()}),
+            "one less": digest_of_weights({"a": VALUES}),
+        }
+    )
+    assert digest_of_weights(weights) == digest_of_weights(dict(reversed(weights.items())))
+
+
+CLASSES = TemplateBank(("a", "b"))
+
+
+def spec(method: str = "neglabel", encoder: str = "e", **parts: object) -> DetectorSpec:
+    chosen: dict[str, object] = {"classes": CLASSES, "negatives": MinedBank(words=("x", "y"))} | parts
+    parameters = chosen.pop("parameters", {})
+    return DetectorSpec(method, TaskSpec(encoder=encoder, **chosen), parameters)  # type: ignore[arg-type]
+
+
+def test_a_spec_with_one_other_ingredient_has_another_digest() -> None:
+    specs = {
+        "spec": spec(),
+        "method": spec("mcm", negatives=None),
+        "encoder": spec(encoder="f"),
+        "temperature": spec(parameters={"temperature": 0.02}),
+        "names": spec(classes=TemplateBank(("a", "c"))),
+        "order of names": spec(classes=TemplateBank(("b", "a"))),
+        "templates": spec(classes=TemplateBank(("a", "b"), ("{}",))),
+        "words": spec(negatives=MinedBank(words=("x", "z"))),
+        "keep": spec(negatives=MinedBank(words=("x", "y"), keep=0.2)),
+        "quantile": spec(negatives=MinedBank(words=("x", "y"), quantile=0.9)),
+        "recipe": spec(negatives=MinedBank("csp", words=("x", "y"))),
+        "stored bank": spec(negatives=StoredBank("bnk_1", "d")),
+        "its content": spec(negatives=StoredBank("bnk_1", "e")),
+    }
+    check_all_differ({name: each.digest for name, each in specs.items()})
+    of_classes = {"names", "order of names", "templates"}
+    check_all_differ({name: each.family for name, each in specs.items() if name not in of_classes})
+    assert specs["names"].family == specs["spec"].family
+
+
+def test_other_labelled_images_are_another_detector(knn: str) -> None:
+    supports = {content: spec(knn, negatives=None, support=StoredSupport("bnk_1", content)) for content in "de"}
+    check_all_differ({name: each.digest for name, each in supports.items()})
+
+
+def fitted(vectors: torch.Tensor, names: tuple[str, ...] = ("a", "b"), temperature: float = 1.0) -> str:
+    task = Task(classes=TextBank(names, vectors))
+    return create_detector("mcm", temperature=temperature).fit(task).digest
 
 
 @pytest.mark.parametrize(
-    ("name", "start"),
+    "other",
     [
-        ("clipn", "6562cd445168fd42"),
-        ("energy", "c8a139c38448f3d1"),
-        ("entropy", "9983b8c84fa474d0"),
-        ("gen", "68cfafa92bf27e88"),
-        ("gl_mcm", "5c1b32c443ba06cc"),
-        ("l_mcm", "d0a81575477eaf06"),
-        ("logit_gap", "b68b4f47422f3330"),
-        ("margin", "6c1ec3857efe2ee7"),
-        ("max_cosine", "169ad872a78cf720"),
-        ("mcm", "74db75f2fe519077"),
-        ("msp", "f74ef2eebac05884"),
-        ("neglabel", "c05ba9349ceb118c"),
-        ("negprompt", "5639c31e50ef0597"),
+        lambda: fitted(VALUES, temperature=1.5),
+        lambda: fitted(VALUES, names=("a", "c")),
+        lambda: fitted(VALUES.flip(0)),
+        lambda: fitted(torch.tensor([[1.0, 2.0], [3.0, 4.001]])),
     ],
+    ids=["parameter", "name", "rows", "vector"],
 )
-def test_a_calibration_of_an_earlier_version_holds(name: str, start: str) -> None:
-    """A default that changes, a parameter or a part that is added without care, would refuse all of them."""
-    rows = torch.eye(3)
-    support = vo.Support(vo.ImageFeatures(rows), torch.tensor([0, 1, 1]))
-    negatives, no = vo.TextBank(("c", "d"), rows[1:]), vo.TextBank(("no a", "no b"), rows[1:])
-    task = vo.Task(vo.TextBank(("a", "b"), rows[:2]), negatives, no, support)
-    assert vo.create_detector(name).fit(task).digest.startswith(start)
+def test_a_calibration_refuses_a_detector_of_which_anything_was_changed(other: Callable[[], str]) -> None:
+    calibration = Calibration.of(np.linspace(0, 1, 40), 0.95, fitted(VALUES))
+    calibration.check(fitted(VALUES))
+    with pytest.raises(VlmOodError):
+        calibration.check(other())
+    again = Calibration.from_bytes(calibration.to_bytes())
+    with pytest.raises(VlmOodError):
+        again.check(other())
 
 
-def test_an_ordinary_request_of_an_encoder_is_what_it_was() -> None:
-    asked = Outputs()
-    assert (asked.patches, asked.stages, asked.attention, asked.size, asked.windows) == (False, (), "value", None, ())
-    assert asked.vv_from == 1
-
-
-@given(plain, plain)
-def test_different_values_have_different_digests_and_equal_ones_the_same(one: Plain, other: Plain) -> None:
-    assert (digest_of(one) == digest_of(other)) == (repr(sorted_keys(one)) == repr(sorted_keys(other)))
-
-
-def sorted_keys(value: Plain) -> Plain:
-    """The value with the keys of its dictionaries in order: 1, 1.0 and True are equal in Python, and not here."""
-    if isinstance(value, dict):
-        return {key: sorted_keys(value[key]) for key in sorted(value)}
-    return [sorted_keys(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-@given(st.lists(st.binary(max_size=4), max_size=4), st.lists(st.binary(max_size=4), max_size=4))
-def test_where_a_part_ends_counts(one: list[bytes], other: list[bytes]) -> None:
-    assert (digest_of(*one) == digest_of(*other)) == (one == other)
-    assert digest_of(b"".join(one), b"") != digest_of(b"", b"".join(one)) or not any(one)
-
-
-def test_a_tensor_is_its_dtype_shape_and_values() -> None:
-    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    others = [
-        rows,
-        rows.T,
-        rows.flatten(),
-        rows[None],
-        rows.double(),
-        rows.half(),
-        rows.bfloat16(),
-        rows.to(torch.int32),
-        rows.view(torch.int32),  # the same bytes
-        torch.nextafter(rows, rows + 1),
-        torch.empty(0, 2),
-        torch.empty(2, 0),
-    ]
-    assert len({digest_of(each) for each in others}) == len(others)
-
-
-@pytest.mark.parametrize(
-    "copy",
-    [
-        torch.clone,
-        lambda rows: rows.T.contiguous().T,
-        lambda rows: rows.requires_grad_(),
-        lambda rows: rows.expand(2, 2),
-    ],
-    ids=["clone", "layout", "gradient", "view"],
-)
-def test_where_a_tensor_lies_in_memory_does_not_count(copy: Callable[[Tensor], Tensor]) -> None:
-    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert digest_of(copy(rows.clone())) == digest_of(rows)
-
-
-def test_weights_are_names_and_tensors_in_any_order() -> None:
-    one, other = torch.arange(4.0), torch.arange(4.0) + 1
-    state = {"layer.weight": one, "layer.bias": other}
-    same: list[Any] = [state, dict(reversed(state.items())), list(state.items()), iter(state.items())]
-    assert len({digest_of_weights(each) for each in same}) == 1
-    different = [
-        state,
-        {"layer.weight": other, "layer.bias": one},  # under exchanged names
-        {"layer.weight": one},
-        {"layer.weight": one, "layer.bias2": other},
-        {"layer.weight": one, "layer.bias": other.half()},
-        {"layer.weight": one, "layer.bias": other[None]},
-        {"layer.weight": one, "layer.bias": torch.nextafter(other, other + 1)},
-        {**state, "layer.scale": torch.ones(())},
-        {},
-    ]
-    assert len({digest_of_weights(each) for each in different}) == len(different)
+def test_weights_changed_under_one_name_miss_the_cache_of_banks(tmp_path: Path) -> None:
+    cache, before, after = DiskCache(tmp_path), FakeEncoder(), FakeEncoder()
+    after.digest = digest_of("other weights")
+    first = text_bank(before, ["red", "blue"], cache=cache)
+    assert torch.equal(text_bank(before, ["red", "blue"], cache=cache).embeddings, first.embeddings)
+    seen = len(before.prompts_seen)
+    text_bank(after, ["red", "blue"], cache=cache)
+    assert len(after.prompts_seen) == seen == 2, "one was read from the cache of the other"
+    text_bank(before, ["red", "blue"], templates=["{}"], cache=cache)
+    assert len(before.prompts_seen) == 4, "another template"
+    text_bank(before, ["blue", "red"], cache=cache)
+    assert len(before.prompts_seen) == 6, "another order"

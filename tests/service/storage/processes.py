@@ -18,7 +18,7 @@ JOIN_S: Final = 120
 def run(target: Callable[..., None], *arguments: object, times: int = 1) -> list[int | None]:
     """The exit codes of processes that run this at once; the target gets a barrier as its last argument."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["service.storage.database", "psycopg"])
+    context.set_forkserver_preload(["service.calibration.store", "service.security.keys", "psycopg"])
     barrier = context.Barrier(times)
     processes = [context.Process(target=target, args=(*arguments, barrier)) for _ in range(times)]
     for process in processes:

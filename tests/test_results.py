@@ -78,3 +78,20 @@ def test_evidence_found_elsewhere_gives_the_same_answers(name: str) -> None:
     calibration = vo.calibrate(evidence.scores, keep=0.5, digest=fitted.digest)
     elsewhere = judge_evidence(fitted, names, IMAGES, evidence, calibration=calibration)
     assert elsewhere == judge(fitted, names, IMAGES, calibration=calibration)
+
+
+def test_three_classes_are_named_at_the_scale_of_clip_unless_asked_otherwise() -> None:
+    classes = vo.TextBank(("a", "b", "c", "d", "e"), torch.eye(5))
+    fitted = vo.create_detector("mcm").fit(vo.Task(classes=classes))
+    images = vo.ImageFeatures(torch.tensor([[0.5, 0.5, 0.49, 0.48, 0.0]]))
+    (answer,) = judge(fitted, ["a"], images)
+    expected = (100 * images.pooled[0].double()).softmax(dim=0)[:3].tolist()
+    assert [near.name for near in answer.classes] == ["a", "b", "c"]
+    assert [near.probability for near in answer.classes] == pytest.approx(expected, rel=1e-4)
+    assert judge_evidence(fitted, ["a"], images, fitted.examine(images)) == [answer]
+
+
+def test_a_name_that_is_missing_is_never_the_name_of_another_image() -> None:
+    fitted = vo.create_detector("mcm").fit(vo.Task(classes=CLASSES))
+    with pytest.raises(ValueError, match="longer"):
+        judge(fitted, ["a", "b"], IMAGES)

@@ -27,6 +27,8 @@ def test_the_photographs_that_belong_stand_apart() -> None:
 
 
 def test_every_command_has_a_help_text() -> None:
-    for command in build().registered_commands:
+    commands = build().registered_commands
+    assert len(commands) > 8
+    for command in commands:
         assert command.callback is not None
         assert command.callback.__doc__

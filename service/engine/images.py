@@ -15,7 +15,8 @@ from service.engine.errors import EngineError
 from service.engine.image_cache import ImageCache
 from service.engine.metrics import EngineMetrics, reason_of
 from service.engine.records import EncodedImage, EncoderInfo, Head, Timings, outputs_of
-from service.engine.schedule.admission import Admission, Place
+from service.engine.schedule.admission import Admission
+from service.engine.schedule.holdings import Place
 from service.engine.schedule.items import BatchKey, ImageItem, image_cost, image_key
 from service.engine.schedule.queue import FairQueue
 from service.engine.settings import EngineSettings
@@ -108,7 +109,7 @@ class ImageSide:
         left_s = request.deadline - asyncio.get_running_loop().time()
         height, width = request.info.input_size(request.outputs)
         sizes = [len(content) + 3 * height * width for content in contents]
-        places = self._admission.admit(request.key, [request.cost] * len(sizes), sizes, left_s)
+        places = self._admission.admit(request.key, [request.cost] * len(sizes), sizes, left_s, request.tenant)
         try:
             async with asyncio.timeout_at(request.deadline):
                 answers = await asyncio.gather(
@@ -145,7 +146,15 @@ class ImageSide:
             self._metrics.look_up("image", hits=1, misses=0)
             return decoded.content
         self._metrics.look_up("image", hits=0, misses=1)
-        item = ImageItem(request.key, request, request.deadline, request.cost, pixels=decoded.content, head=head)
+        item = ImageItem(
+            request.key,
+            request,
+            request.deadline,
+            request.cost,
+            tenant=request.tenant,
+            pixels=decoded.content,
+            head=head,
+        )
         encoded = await self._through_queue(item)
         queue_s = max(0.0, time.perf_counter() - start - decoded.seconds - item.encode_s)
         request.timings.include(queue_s, decoded.seconds, item.encode_s)

@@ -11,11 +11,12 @@ from torch import Tensor
 from service.caching.flight import SingleFlight
 from service.engine.decoding.memory import PixelMemory
 from service.engine.decoding.pool import DecodePool
-from service.engine.errors import DeadlineExceeded, Draining, NotReady
+from service.engine.errors import DeadlineExceeded, Draining
 from service.engine.images import ImageSide
 from service.engine.metrics import EngineMetrics
 from service.engine.records import EncodedImage, EncoderInfo, EncoderState, Head, QueueState, Timings
-from service.engine.schedule.admission import Admission
+from service.engine.schedule.admission import Admission, no_worker
+from service.engine.schedule.clock import Clock
 from service.engine.schedule.fleet import Fleet
 from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
@@ -31,17 +32,23 @@ class LocalEngine:
     Args:
         settings: limits and places.
         registry: where metrics are registered; by default in a new one.
+        clock: of restarts and predictions.
     """
 
-    def __init__(self, settings: EngineSettings, registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self, settings: EngineSettings, registry: CollectorRegistry | None = None, clock: Clock | None = None
+    ) -> None:
+        clock = clock or Clock()
         self._settings = settings
         self._metrics = EngineMetrics(registry or CollectorRegistry())
-        self._queue = FairQueue(settings.max_wait_s, settings.head_bytes)
-        latency = LatencyBook()
         self._pixels = PixelMemory(settings.pixel_bytes)
-        self._fleet = Fleet(settings, self._pixels, self._wanted, self._queue, latency, self._metrics)
+        latency = LatencyBook(clock.now)
+        self._queue = FairQueue(settings.max_wait_s, settings.head_bytes, latency.share_s)
+        self._fleet = Fleet(settings, self._pixels, self._wanted, self._queue, latency, self._metrics, clock)
         self._roster = Roster(settings.encoders, settings.max_encoders_loaded, self._fleet.load, self._fleet.unload)
-        self._admission = Admission(settings.max_queue_items, settings.max_queue_bytes, latency, self._fleet.ready)
+        self._admission = Admission(
+            settings.max_queue_items, settings.max_queue_bytes, latency, self._fleet, self._metrics.refuse
+        )
         self._decoder = DecodePool(settings, self._pixels, self._metrics)
         self._images = ImageSide(self._decoder, self._queue, self._admission, self._metrics, settings)
         self._text = TextSide(self._queue, self._admission, latency, self._metrics, settings)
@@ -109,16 +116,18 @@ class LocalEngine:
 
     async def probe(self) -> None:
         """Through decoders, queue and network, as everything else; callers that ask at once share one forward pass."""
-        self._admission.check_open()
+        self._admission.check_open(0.0)
         await self._probes.run("probe", self._probe)
 
     def queue_state(self) -> QueueState:
-        admission = self._admission
-        return QueueState(admission.items, admission.bytes, self._queue.oldest_wait_s(), admission.predicted_wait_s())
+        held, forecast = self._admission.holdings.all, self._admission.forecast
+        return QueueState(
+            held.items, held.bytes, self._queue.oldest_wait_s(), forecast.all_s(), self._fleet.back_in_s()
+        )
 
     async def _probe(self) -> None:
         if not self._fleet.ready():
-            raise NotReady("no worker is ready", self._settings.restart_backoff_s)
+            raise no_worker(self._fleet.back_in_s())
         deadline = self._deadline(None)
         async with (
             self._lease(self._settings.encoders[0], deadline) as info,
@@ -129,7 +138,7 @@ class LocalEngine:
     @asynccontextmanager
     async def _lease(self, encoder: str, deadline: float) -> AsyncIterator[EncoderInfo]:
         """Keep the encoder loaded while the request lasts; a load goes on when the request can't wait for it."""
-        self._admission.check_open()
+        self._admission.check_open(deadline - asyncio.get_running_loop().time())
         async with AsyncExitStack() as stack:
             async with _until(deadline, f"{encoder} is still being loaded: try again later"):
                 info = await stack.enter_async_context(self._roster.lease(encoder))
@@ -143,10 +152,13 @@ class LocalEngine:
         return asyncio.get_running_loop().time() + (self._settings.deadline_s if deadline_s is None else deadline_s)
 
     def _show_gauges(self) -> None:
-        self._metrics.pending.set_function(lambda: self._admission.items)
-        self._metrics.pending_bytes.set_function(lambda: self._admission.bytes)
+        held = self._admission.holdings
+        self._metrics.pending.set_function(lambda: held.all.items)
+        self._metrics.pending_bytes.set_function(lambda: held.all.bytes)
+        self._metrics.tenants.set_function(lambda: len(held.tenants))
+        self._metrics.largest_share.set_function(held.largest_share)
         self._metrics.oldest_wait.set_function(self._queue.oldest_wait_s)
-        self._metrics.predicted_wait.set_function(self._admission.predicted_wait_s)
+        self._metrics.predicted_wait.set_function(self._admission.forecast.all_s)
         self._metrics.workers.set_function(self._fleet.ready)
         self._metrics.encoders.set_function(lambda: len(self._roster.loaded()))
 

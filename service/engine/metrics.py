@@ -35,6 +35,9 @@ class EngineMetrics:
         self.pending_bytes = gauge("inference_pending_request_bytes", "Their files and pixels")
         self.oldest_wait = gauge("inference_oldest_wait_seconds", "Since the first of the queue was put there")
         self.predicted_wait = gauge("inference_predicted_wait_seconds", "Until all that is admitted is encoded")
+        self.refused = counter("admission_refused", "Images and texts refused before any work, by reason", "reason")
+        self.tenants = gauge("inference_pending_tenants", "Tenants with images or texts admitted and not yet answered")
+        self.largest_share = gauge("inference_pending_largest_share", "Part of these that one tenant has, 0 to 1")
         self.batch_size = histogram("inference_batch_size", "Images or prompts in a batch", SIZES)
         self.queue_s = histogram("inference_queue_duration_seconds", "Waiting, by image", SECONDS)
         self.decode_s = histogram("inference_decode_duration_seconds", "Decoding, by image", SECONDS)
@@ -49,6 +52,10 @@ class EngineMetrics:
     def fail(self, encoder: str, reason: FailureReason, images: int = 1) -> None:
         """Count images that were not encoded."""
         self.failure.labels(encoder, reason).inc(images)
+
+    def refuse(self, reason: str, items: int) -> None:
+        """Count images or texts that were refused before any work."""
+        self.refused.labels(reason).inc(items)
 
     def look_up(self, cache: str, hits: int, misses: int) -> None:
         """Count look-ups in a cache that found something, and those that didn't."""

@@ -139,9 +139,11 @@ class QueueState:
         bytes: of these, files and pixels together.
         oldest_wait_s: since the first of the queue was put there.
         predicted_wait_s: until all of it is encoded.
+        back_in_s: until a worker takes batches, as predicted; 0 while one does.
     """
 
     items: int
     bytes: int
     oldest_wait_s: float
     predicted_wait_s: float
+    back_in_s: float = 0.0

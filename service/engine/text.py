@@ -63,14 +63,14 @@ class TextSide:
         chunk = self._chunk(info.name)
         key = BatchKey(info.name, None, chunk)
         left_s = deadline - asyncio.get_running_loop().time()
-        place, *_ = self._admission.admit(key, [min(chunk, len(prompts))], [sum(map(len, prompts))], left_s)
+        place, *_ = self._admission.admit(key, [min(chunk, len(prompts))], [sum(map(len, prompts))], left_s, tenant)
         lane, ordered = object(), sorted(prompts, key=len)
         vectors: dict[str, Tensor] = {}
         try:
             async with asyncio.timeout_at(deadline):
                 for start in range(0, len(ordered), chunk):
                     part = tuple(ordered[start : start + chunk])
-                    item = TextItem(key, lane, deadline, len(part), True, prompts=part)
+                    item = TextItem(key, lane, deadline, len(part), True, tenant=tenant, prompts=part)
                     vectors |= await self._encode_chunk(info, item, tenant)
         except TimeoutError:
             raise self._admission.too_late(

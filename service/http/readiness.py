@@ -1,6 +1,5 @@
 """Readiness: whether an image would be answered now, tested with one at most once per second."""
 
-import asyncio
 import time
 from typing import Final
 
@@ -14,16 +13,14 @@ class Readiness:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._asking = asyncio.Lock()
         self._proved_at = float("-inf")
 
     async def prove(self) -> None:
-        """Return if an image was encoded within the last second; otherwise encode one.
+        """Return if an image was encoded within the last second and there is a worker; otherwise encode one.
 
         Raises:
             VlmOodError: it can't be.
         """
-        async with self._asking:
-            if time.monotonic() - self._proved_at > FRESH_S:
-                await self._engine.probe()
-                self._proved_at = time.monotonic()
+        if time.monotonic() - self._proved_at > FRESH_S or self._engine.queue_state().back_in_s:
+            await self._engine.probe()
+            self._proved_at = time.monotonic()

@@ -10,6 +10,8 @@ from service.engine.decoding.memory import PixelMemory
 from service.engine.errors import NotReady, WorkerLost
 from service.engine.metrics import EngineMetrics
 from service.engine.records import EncoderInfo
+from service.engine.schedule.admission import no_worker
+from service.engine.schedule.clock import Clock
 from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
 from service.engine.schedule.supervisor import Supervisor
@@ -39,10 +41,11 @@ class Fleet:
         queue: FairQueue,
         latency: LatencyBook,
         metrics: EngineMetrics,
+        clock: Clock,
     ) -> None:
-        self._settings = settings
+        self._settings, self._queue = settings, queue
         self._supervisors = [
-            Supervisor(_maker(settings, plan, pixels), wanted, queue, latency, metrics, settings)
+            Supervisor(_maker(settings, plan, pixels), wanted, queue, latency, metrics, settings, clock, self._look)
             for plan in plans(settings)
         ]
         self._tasks: list[asyncio.Task[None]] = []
@@ -61,6 +64,10 @@ class Fleet:
     def ready(self) -> int:
         """The number of workers that take batches."""
         return len(self._ready())
+
+    def back_in_s(self) -> float:
+        """Seconds until a worker takes batches, as predicted; 0 while one does."""
+        return min(supervisor.back_in_s() for supervisor in self._supervisors)
 
     def workers(self) -> list[Worker]:
         """The workers whose processes run."""
@@ -88,6 +95,12 @@ class Fleet:
         for supervisor in self._supervisors:
             with suppress(WorkerGoneError):
                 await supervisor.unload(name)
+
+    def _look(self) -> None:
+        """Without a worker, fail at once what can't be done in time, and tell when to come back."""
+        if not self._ready():
+            back_in_s = self.back_in_s()
+            self._queue.fail_before(asyncio.get_running_loop().time() + back_in_s, no_worker(back_in_s))
 
     def _ready(self) -> list[Supervisor]:
         return [supervisor for supervisor in self._supervisors if supervisor.ready.is_set()]

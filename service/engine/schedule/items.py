@@ -41,6 +41,7 @@ class Item(Generic[R]):
         deadline: on the event loop's clock.
         cost: its share of a batch's `max_cost`.
         alone: shares a batch with nothing; so does what was in a batch that failed.
+        tenant: whose request it is; tenants take turns before requests do.
         crashes: workers that died under it.
         enqueued: when, on the monotonic clock.
         encode_s: what its batch took.
@@ -54,6 +55,7 @@ class Item(Generic[R]):
     crashes: int = 0
     enqueued: float = 0.0
     encode_s: float = 0.0
+    tenant: str = ""
     result: asyncio.Future[R] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property

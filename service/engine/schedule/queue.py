@@ -1,20 +1,32 @@
-"""A queue in which requests take turns: each adds one item to a batch, then the next request does (round robin)."""
+"""A queue in which tenants take turns by the time of the device that they use, and requests of a tenant by items.
+
+Tenants are served as in start-time fair queueing (Goyal, Vin and Cheng 1996): next is the tenant that was served the
+least. One that asks for nothing saves nothing up, and one that sends a single image is served with the next batch.
+"""
 
 import asyncio
+import heapq
 import math
 import time
-from collections import OrderedDict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import chain, zip_longest
+from itertools import chain
+from operator import itemgetter
 
 from service.engine.errors import DeadlineExceeded
-from service.engine.schedule.items import AnyItem, ItemBatch, Reason
+from service.engine.schedule.items import AnyItem, BatchKey, ItemBatch, Reason
+from service.engine.schedule.lanes import Lanes
 from vlm_ood.errors import VlmOodError
 
 FreeIn = Callable[[], float]
 
 LEAD_S = 0.005  # what it takes to hand a batch to a worker
+
+
+def fraction(key: BatchKey, cost: int) -> float:
+    """The part of a batch."""
+    return cost / key.max_cost
 
 
 class FairQueue:
@@ -25,25 +37,32 @@ class FairQueue:
     Args:
         max_wait_s: how long a batch that isn't full is held back for more.
         max_head_bytes: of the heads of one batch together.
+        seconds: of the device for so much of this work, by which tenants take turns.
     """
 
-    def __init__(self, max_wait_s: float = 0.0, max_head_bytes: float = math.inf) -> None:
+    def __init__(
+        self,
+        max_wait_s: float = 0.0,
+        max_head_bytes: float = math.inf,
+        seconds: Callable[[BatchKey, int], float] = fraction,
+    ) -> None:
         self._max_wait_s, self._max_head_bytes = max_wait_s, max_head_bytes
-        self._lanes: OrderedDict[object, deque[AnyItem]] = OrderedDict()
+        self._seconds = seconds
+        self._tenants: dict[str, Lanes] = {}
+        self._served_s = 0.0  # with which a tenant begins that had nothing here
         self._takers: list[FreeIn] = []
         self._arrived = asyncio.Event()
 
     def put(self, item: AnyItem) -> None:
         """Append an item to the lane of its request."""
         item.enqueued = time.monotonic()
-        self._lanes.setdefault(item.lane, deque()).append(item)
+        self._lanes_of(item.tenant).put(item)
         self._arrived.set()
 
     def put_back(self, items: Iterable[AnyItem]) -> None:
-        """Put items in front of all others, in this order: they have waited already."""
+        """Put items in front of all others of their tenants, in this order: they have waited already."""
         for item in reversed(list(items)):
-            self._lanes.setdefault(item.lane, deque()).appendleft(item)
-            self._lanes.move_to_end(item.lane, last=False)
+            self._lanes_of(item.tenant).put_first(item)
         self._arrived.set()
 
     async def take(self, free_in_s: FreeIn = lambda: 0.0) -> ItemBatch:
@@ -77,42 +96,56 @@ class FairQueue:
     def oldest_wait_s(self) -> float:
         """Seconds since the oldest item was put here; 0 when there is none."""
         now = time.monotonic()
-        return max((now - lane[0].enqueued for lane in list(self._lanes.values())), default=0.0)
+        return max((now - item.enqueued for item in list(self._items())), default=0.0)
 
     def fail_all(self, error: VlmOodError) -> None:
         """Fail every item and empty the queue."""
         for item in self._items():
             item.fail(error)
-        self._lanes.clear()
+        self._tenants.clear()
+
+    def fail_before(self, deadline: float, error: VlmOodError) -> None:
+        """Fail the items that must be done by then, and remove them."""
+        for item in self._items():
+            if item.deadline <= deadline:
+                item.fail(error)
+        self._drop_finished()
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        return sum(map(len, self._tenants.values()))
+
+    def _lanes_of(self, tenant: str) -> Lanes:
+        lanes = self._tenants.setdefault(tenant, Lanes())
+        if not lanes:
+            lanes.served_s = max(lanes.served_s, self._served_s)
+        return lanes
 
     def _is_first(self, taker: FreeIn) -> bool:
         return min(self._takers, key=lambda free_in_s: free_in_s()) is taker
 
     def _choose(self) -> list[AnyItem]:
-        """The batch as it would be now: the first lane's key, one item of each lane in turn."""
+        """The batch as it would be now: of the key of the tenant that was served the least."""
         self._drop_finished()
-        first = next(iter(self._lanes.values()), None)
-        if first is None:
+        waiting = [lanes for lanes in self._tenants.values() if lanes]
+        if not waiting:
             return []
-        if first[0].alone:
-            return [first[0]]
-        return self._fill([lane for lane in self._lanes.values() if lane[0].key == first[0].key])
+        first = min(waiting, key=lambda lanes: lanes.served_s).first()
+        return [first] if first.alone else self._fill(first.key)
 
-    def _fill(self, lanes: list[deque[AnyItem]]) -> list[AnyItem]:
-        """One item of each lane in turn, until the next one is too much."""
+    def _fill(self, key: BatchKey) -> list[AnyItem]:
+        """Items of all tenants in turn, until the next one is too much."""
         chosen: list[AnyItem] = []
         cost, heads = 0, dict[str, int]()
-        for item in chain.from_iterable(zip_longest(*lanes)):
-            if item is None or item.alone:
-                continue
+        in_turn = (lanes.in_turn(key, self._seconds_of) for lanes in self._tenants.values())
+        for _, item in heapq.merge(*in_turn, key=itemgetter(0)):
             cost, heads = cost + item.cost, heads | item.head_bytes
-            if chosen and (cost > item.key.max_cost or sum(heads.values()) > self._max_head_bytes):
+            if chosen and (cost > key.max_cost or sum(heads.values()) > self._max_head_bytes):
                 break
             chosen.append(item)
         return chosen
+
+    def _seconds_of(self, item: AnyItem) -> float:
+        return self._seconds(item.key, item.cost)
 
     def _hold_s(self, chosen: list[AnyItem], free_in_s: float) -> float:
         if not chosen:
@@ -123,11 +156,17 @@ class FairQueue:
         return max(oldest + self._max_wait_s - time.monotonic(), free_in_s - LEAD_S)
 
     def _remove(self, chosen: list[AnyItem]) -> ItemBatch:
-        taken = set(chosen)
-        for lane in {item.lane: None for item in chosen}:
-            rest = deque(item for item in self._lanes.pop(lane) if item not in taken)
-            if rest:
-                self._lanes[lane] = rest  # behind those that were not served
+        """Take the items out, and count their seconds as served to their tenants."""
+        of_tenants: defaultdict[str, set[AnyItem]] = defaultdict(set)
+        for item in chosen:
+            of_tenants[item.tenant].add(item)
+        for tenant, own in of_tenants.items():
+            self._tenants[tenant].remove(own)
+            self._tenants[tenant].served_s += sum(map(self._seconds_of, own))
+        self._served_s = max(self._served_s, min(self._tenants[tenant].served_s for tenant in of_tenants))
+        self._tenants = {
+            tenant: lanes for tenant, lanes in self._tenants.items() if lanes or lanes.served_s > self._served_s
+        }
         return ItemBatch(chosen[0].key, tuple(chosen), self._reason(chosen))
 
     def _reason(self, chosen: list[AnyItem]) -> Reason:
@@ -141,15 +180,11 @@ class FairQueue:
         for item in self._items():
             if item.deadline <= now:
                 item.fail(DeadlineExceeded("the deadline passed in the queue: allow more time or send less at once"))
-        for lane, items in list(self._lanes.items()):
-            waiting = deque(item for item in items if not item.result.done())
-            if waiting:
-                self._lanes[lane] = waiting
-            else:
-                del self._lanes[lane]
+        for lanes in self._tenants.values():
+            lanes.drop_finished()
 
     def _items(self) -> Iterator[AnyItem]:
-        return chain.from_iterable(self._lanes.values())
+        return chain.from_iterable(self._tenants.values())
 
 
 def _is_full(chosen: list[AnyItem]) -> bool:

@@ -13,10 +13,12 @@ from service.caching.flight import SingleFlight
 from service.engine.decoding.arena import held
 from service.engine.errors import WorkerLost
 from service.engine.metrics import EngineMetrics
+from service.engine.schedule.clock import Clock
 from service.engine.schedule.delivery import deliver
 from service.engine.schedule.head_book import HeadBook
 from service.engine.schedule.items import AnyItem, ImageItem, ItemBatch, TextItem
 from service.engine.schedule.latency import LatencyBook
+from service.engine.schedule.outage import Outage
 from service.engine.schedule.queue import FairQueue
 from service.engine.settings import EngineSettings
 from service.engine.worker.base import Worker, WorkerGoneError
@@ -40,6 +42,8 @@ class Supervisor:
     Args:
         make: a new worker.
         wanted: encoders that a new worker loads before it takes a batch.
+        clock: of pauses and predictions.
+        changed: is called when the worker was lost, or when it is known how long the next one takes.
 
     Attributes:
         ready: set while a worker takes batches.
@@ -55,9 +59,13 @@ class Supervisor:
         latency: LatencyBook,
         metrics: EngineMetrics,
         settings: EngineSettings,
+        clock: Clock,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._make, self._wanted, self._queue = make, wanted, queue
         self._latency, self._metrics, self._settings = latency, metrics, settings
+        self._clock, self._changed = clock, changed
+        self._outage = Outage(clock.now)
         self._worker: Worker | None = None
         self._loaded: dict[str, Loaded] = {}
         self._loads: SingleFlight[str, Loaded] = SingleFlight(abandon=False)
@@ -83,10 +91,16 @@ class Supervisor:
                 log.warning("worker lost: %r", error)
                 self.failure = error
                 self.settled.set()
-            pause_s = self._settings.restart_backoff_s * 2 ** min(self._failures, 16)
+            pause_s = self._pause_s()
             self._failures += 1
-            await asyncio.sleep(min(pause_s, self._settings.restart_backoff_max_s))
+            self._outage.begin(pause_s)
+            self._changed()
+            await self._clock.sleep(pause_s)
             self._metrics.restarts.inc()
+
+    def back_in_s(self) -> float:
+        """Seconds until a worker takes batches, as predicted; 0 while one does."""
+        return 0.0 if self.ready.is_set() else self._outage.left_s()
 
     async def ensure(self, name: str) -> Loaded:
         """Load the encoder on this worker, unless it is loaded.
@@ -104,8 +118,14 @@ class Supervisor:
         if self._worker is not None and self._loaded.pop(name, None) is not None:
             await self._worker.unload(name)
 
+    def _pause_s(self) -> float:
+        """Before the next start: twice as long after each that served no batch."""
+        pause_s = self._settings.restart_backoff_s * 2.0 ** min(self._failures, 16)
+        return min(pause_s, self._settings.restart_backoff_max_s)
+
     async def _live(self) -> None:
         worker = self._make()
+        self._outage.begin()
         try:
             await worker.start()
             self._worker = worker
@@ -119,10 +139,13 @@ class Supervisor:
             self._loaded.clear()
             self._heads = HeadBook(self._settings.head_bytes)
             self._reclaim()
+            self._outage.begin(self._pause_s())
+            self._changed()
             await worker.stop()
 
     async def _serve(self, worker: Worker) -> None:
         self.failure = None
+        self._outage.end()
         self.ready.set()
         self.settled.set()
         feeding = asyncio.create_task(self._feed(worker))
@@ -226,7 +249,7 @@ class Supervisor:
         async with asyncio.timeout(self._settings.load_timeout_s):
             loaded = await self._worker.load(name)
         for timing in loaded.timings:
-            self._latency.model(name, timing.outputs).observe(timing.cost, timing.seconds)
+            self._latency.model(name, timing.outputs).expect(timing.cost, timing.seconds)
         self._loaded[name] = loaded
         return loaded
 

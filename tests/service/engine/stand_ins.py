@@ -251,9 +251,9 @@ def no_block() -> Block:
     return Block(PixelMemory(0), 0, (3, 1, 1), lambda: None)
 
 
-def item(lane: object, key: BatchKey, *, deadline: float = float("inf")) -> ImageItem:
+def item(lane: object, key: BatchKey, *, deadline: float = float("inf"), cost: int = 1, tenant: str = "") -> ImageItem:
     """An image in the queue, with no pixels to speak of."""
-    return ImageItem(key, lane, deadline, pixels=no_block())
+    return ImageItem(key, lane, deadline, cost, tenant=tenant, pixels=no_block())
 
 
 def has_colour(pixels: UInt8[Tensor, "n 3 h w"], colour: tuple[int, int, int]) -> bool:

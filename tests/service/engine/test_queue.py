@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from service.engine import DeadlineExceeded
+from service.engine import DeadlineExceeded, NotReady
 from service.engine.schedule.items import AnyItem, BatchKey, ItemBatch
 from service.engine.schedule.queue import LEAD_S, FairQueue
 from tests.service.engine.stand_ins import item
@@ -48,6 +48,63 @@ async def test_encoders_take_turns() -> None:
     queue = FairQueue()
     fill(queue, *(item("a", KEY) for _ in range(8)), *(item("b", OTHER) for _ in range(8)))
     assert [(await queue.take()).key for _ in range(4)] == [KEY, OTHER, KEY, OTHER]
+
+
+async def test_tenants_take_turns_however_many_requests_they_send() -> None:
+    queue = FairQueue()
+    heavy = [item(f"request {row}", KEY, tenant="heavy") for row in range(12)]
+    light = [item("a", KEY, tenant="light"), item("a", KEY, tenant="light")]
+    fill(queue, *heavy, *light)
+    assert (await queue.take()).items == (heavy[0], light[0], heavy[1], light[1])
+
+
+async def test_tenants_take_turns_by_the_time_of_the_device() -> None:
+    """Images of one tenant cost three times as much: it has as much time, not as many images."""
+    queue = FairQueue(seconds=lambda key, cost: 0.1 * cost)
+    key = BatchKey("fake", POOLED, 3)
+    fill(queue, *(item("a", key, cost=3, tenant="large") for _ in range(8)))
+    fill(queue, *(item("b", key, tenant="small") for _ in range(24)))
+    served = [one.tenant for _ in range(8) for one in (await queue.take()).items]
+    assert (served.count("large"), served.count("small")) == (4, 12)
+
+
+async def test_encoders_of_different_tenants_share_the_time_of_the_device() -> None:
+    queue = FairQueue(seconds=lambda key, cost: (3.0 if key is OTHER else 1.0) * cost)
+    fill(queue, *(item("a", OTHER, tenant="slow") for _ in range(40)))
+    fill(queue, *(item("b", KEY, tenant="fast") for _ in range(40)))
+    served = [one.tenant for _ in range(8) for one in (await queue.take()).items]
+    assert (served.count("slow"), served.count("fast")) == (8, 24)
+
+
+async def test_a_tenant_that_asked_for_nothing_has_saved_nothing_up() -> None:
+    queue = FairQueue()
+    fill(queue, *(item("a", KEY, tenant="busy") for _ in range(40)))
+    for _ in range(5):
+        await queue.take()
+    fill(queue, *(item("b", KEY, tenant="late") for _ in range(20)))
+    served = [one.tenant for _ in range(4) for one in (await queue.take()).items]
+    assert abs(served.count("busy") - served.count("late")) <= 1
+
+
+async def test_a_tenant_that_comes_and_goes_has_no_more_than_its_turn() -> None:
+    queue = FairQueue()
+    fill(queue, *(item("a", KEY, tenant="steady") for _ in range(40)))
+    served: list[str] = []
+    for _ in range(6):
+        fill(queue, *(item(object(), KEY, tenant="again") for _ in range(4 - served[-4:].count("steady"))))
+        served += [one.tenant for one in (await queue.take()).items]
+    assert served.count("steady") >= 12
+    assert len(queue._tenants) <= 2
+
+
+async def test_what_can_not_be_done_in_time_is_failed_at_once() -> None:
+    queue = FairQueue()
+    now = asyncio.get_running_loop().time()
+    soon, later = item("a", KEY, deadline=now + 5), item("b", KEY, deadline=now + 60)
+    fill(queue, soon, later)
+    queue.fail_before(now + 10, NotReady("no worker", 10.0))
+    assert isinstance(soon.result.exception(), NotReady)
+    assert (await queue.take()).items == (later,)
 
 
 async def test_only_one_key_shares_a_batch() -> None:

@@ -129,11 +129,12 @@ class LocalEngine:
         if not self._fleet.ready():
             raise no_worker(self._fleet.back_in_s())
         deadline = self._deadline(None)
-        async with (
-            self._lease(self._settings.encoders[0], deadline) as info,
-            _until(deadline, "no forward pass by the deadline"),
-        ):
-            await self._images.probe(info, deadline)
+        async with self._lease(self._settings.encoders[0], deadline) as info:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._images.probe(info, deadline)
+            except TimeoutError:
+                raise self._admission.too_late("no forward pass by the deadline") from None
 
     @asynccontextmanager
     async def _lease(self, encoder: str, deadline: float) -> AsyncIterator[EncoderInfo]:

@@ -46,7 +46,8 @@ class EngineSettings:
         image_limits: what a picture may cost.
         load_timeout_s: for loading and warming one encoder up.
         decode_timeout_s: a decoder that takes longer over a picture hangs and is killed.
-        batch_timeout_s: a worker that takes longer over a batch hangs and is killed.
+        batch_timeout_s: a worker that takes longer over a batch hangs and is killed; where batches like it were seen,
+            so does one that takes ten times as long as predicted, and more than ten seconds.
         restart_backoff_s: before the first restart of a worker; doubles with each that fails.
         restart_backoff_max_s: never longer than this.
         load: makes an encoder inside the worker; a function that the worker process can import.

@@ -3,12 +3,19 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
 class Clock:
-    """Seconds since some moment, and a pause of so many seconds."""
+    """Tells seconds since some moment, and pauses.
 
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    Args:
+        now: gives the seconds.
+        sleep: pauses for so many seconds.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.now, self.sleep = now, sleep

@@ -49,6 +49,7 @@ class Fleet:
             for plan in plans(settings)
         ]
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     def start(self) -> None:
         """Start the workers; `load` waits for the first."""
@@ -56,14 +57,15 @@ class Fleet:
 
     async def stop(self) -> None:
         """End all workers."""
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     def ready(self) -> int:
-        """The number of workers that take batches."""
-        return len(self._ready())
+        """The number of workers that take batches and have not been silent for long."""
+        return sum(supervisor.answers for supervisor in self._supervisors)
 
     def back_in_s(self) -> float:
         """Seconds until a worker takes batches, as predicted; 0 while one does."""
@@ -98,9 +100,13 @@ class Fleet:
 
     def _look(self) -> None:
         """Without a worker, fail at once what can't be done in time, and tell when to come back."""
-        if not self._ready():
-            back_in_s = self.back_in_s()
-            self._queue.fail_before(asyncio.get_running_loop().time() + back_in_s, no_worker(back_in_s))
+        if self.ready() or self._stopping:
+            return
+        back_in_s = self.back_in_s()
+        deadline, error = asyncio.get_running_loop().time() + back_in_s, no_worker(back_in_s)
+        self._queue.fail_before(deadline, error)
+        for supervisor in self._supervisors:
+            supervisor.fail_before(deadline, error)
 
     def _ready(self) -> list[Supervisor]:
         return [supervisor for supervisor in self._supervisors if supervisor.ready.is_set()]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from service.engine.schedule.items import AnyItem, ImageItem, ItemBatch, TextIte
 from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.outage import Outage
 from service.engine.schedule.queue import FairQueue
+from service.engine.schedule.watchdog import HANGS_S, Watchdog
 from service.engine.settings import EngineSettings
 from service.engine.worker.base import Worker, WorkerGoneError
 from service.engine.worker.protocol import Loaded
@@ -66,6 +68,7 @@ class Supervisor:
         self._latency, self._metrics, self._settings = latency, metrics, settings
         self._clock, self._changed = clock, changed
         self._outage = Outage(clock.now)
+        self._watchdog: Watchdog | None = None
         self._worker: Worker | None = None
         self._loaded: dict[str, Loaded] = {}
         self._loads: SingleFlight[str, Loaded] = SingleFlight(abandon=False)
@@ -98,9 +101,25 @@ class Supervisor:
             await self._clock.sleep(pause_s)
             self._metrics.restarts.inc()
 
+    @property
+    def answers(self) -> bool:
+        """Whether a worker takes batches and has not been silent for long."""
+        return self.ready.is_set() and not (self._watchdog is not None and self._watchdog.suspects)
+
     def back_in_s(self) -> float:
         """Seconds until a worker takes batches, as predicted; 0 while one does."""
-        return 0.0 if self.ready.is_set() else self._outage.left_s()
+        if self.answers:
+            return 0.0
+        if self.ready.is_set() and self._watchdog is not None:
+            return self._outage.whole_s(self._watchdog.left_s + self._pause_s())
+        return self._outage.left_s()
+
+    def fail_before(self, deadline: float, error: VlmOodError) -> None:
+        """Fail what the worker has and would not be done by then."""
+        for batch in self._outstanding:
+            for item in batch.items:
+                if item.deadline <= deadline:
+                    item.fail(error)
 
     async def ensure(self, name: str) -> Loaded:
         """Load the encoder on this worker, unless it is loaded.
@@ -135,7 +154,7 @@ class Supervisor:
         finally:
             self.ready.clear()
             self.settled.clear()
-            self._worker = None
+            self._worker = self._watchdog = None
             self._loaded.clear()
             self._heads = HeadBook(self._settings.head_bytes)
             self._reclaim()
@@ -148,16 +167,36 @@ class Supervisor:
         self._outage.end()
         self.ready.set()
         self.settled.set()
-        feeding = asyncio.create_task(self._feed(worker))
+        feeding, watching = asyncio.create_task(self._feed(worker)), asyncio.create_task(self._watch(worker))
         try:
             either: set[asyncio.Future[Any]] = {feeding, worker.lost}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             feeding.cancel()
-            await asyncio.wait({feeding})
+            watching.cancel()
+            await asyncio.wait({feeding, watching})
         if not feeding.cancelled() and (error := feeding.exception()) is not None:
             raise error
         raise WorkerGoneError(worker.lost.result())
+
+    async def _watch(self, worker: Worker) -> None:
+        """Kill the worker when it is silent for too long."""
+        self._watchdog = Watchdog(worker.ping, self._running, self._limit_s, self._clock, self._changed)
+        await self._watchdog.watch()
+        log.error("the worker of %d batches is stopped or hangs: it is killed", len(self._outstanding))
+        worker.kill()
+
+    def _running(self) -> ItemBatch | None:
+        """The batch that the worker has begun; none while its encoder is being loaded, which has a limit of its own."""
+        batch = self._outstanding[0] if self._outstanding else None
+        return batch if batch is not None and batch.key.encoder in self._loaded else None
+
+    def _limit_s(self, batch: ItemBatch) -> float:
+        """Ten times what is predicted from batches like it; where none was seen, or while it loads, what is set."""
+        most_s = self._settings.batch_timeout_s
+        if len(self._loads) or not math.isfinite(self._latency.age_s(batch.key)):
+            return most_s
+        return min(most_s, max(HANGS_S, 10 * self._latency.predict_s(batch.key, batch.cost)))
 
     async def _feed(self, worker: Worker) -> None:
         places = asyncio.Semaphore(AT_ONCE)
@@ -174,12 +213,11 @@ class Supervisor:
         self._metrics.dispatches.labels(batch.key.encoder, batch.reason).inc()
         try:
             await self.ensure(batch.key.encoder)
-            async with asyncio.timeout(self._settings.batch_timeout_s):
-                seconds = await self._encode(worker, batch)
+            seconds = await self._encode(worker, batch)
         except WorkerGoneError:
             return  # the batch stays outstanding and is reclaimed; the place stays taken
         except TimeoutError:
-            log.error("a batch took longer than %.0f s: the worker hangs", self._settings.batch_timeout_s)
+            log.error("%s was not loaded within %.0f s", batch.key.encoder, self._settings.load_timeout_s)
             worker.kill()
             return
         except VlmOodError as error:

@@ -54,6 +54,9 @@ class Worker(Protocol):
     async def unload(self, name: str) -> None:
         """Unload an encoder."""
 
+    async def ping(self) -> None:
+        """Return when the worker has done what it was given before."""
+
     async def encode_images(
         self, name: str, images: Sequence[Block], outputs: Outputs, heads: HeadWork
     ) -> EncodedImages:

@@ -43,6 +43,9 @@ class InlineWorker:
     async def unload(self, name: str) -> None:
         await _run(self._loading, lambda: self._executor.unload(name))
 
+    async def ping(self) -> None:
+        await _run(self._encoding, lambda: None)
+
     async def encode_images(
         self, name: str, images: Sequence[Block], outputs: Outputs, heads: HeadWork
     ) -> EncodedImages:

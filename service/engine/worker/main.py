@@ -19,6 +19,7 @@ from service.engine.worker.protocol import (
     ErrorReply,
     Job,
     Load,
+    Ping,
     Reply,
     Unload,
 )
@@ -55,6 +56,8 @@ class WorkerProcess:
                     self._loader.submit(self._answer, job.number, partial(self._executor.load, name, max_batch))
                 case Unload(name):
                     self._answer(job.number, partial(self._executor.unload, name))
+                case Ping():
+                    self._answer(job.number, lambda: None)
                 case EncodeImages():
                     self._answer(job.number, partial(self._encode_images, job.message))
                 case EncodeText(name, prompts):

@@ -26,6 +26,7 @@ from service.engine.worker.protocol import (
     Load,
     Loaded,
     Message,
+    Ping,
     Reply,
     Unload,
 )
@@ -83,6 +84,9 @@ class ProcessWorker:
 
     async def unload(self, name: str) -> None:
         await self._call(type(None), Unload(name))
+
+    async def ping(self) -> None:
+        await self._call(type(None), Ping())
 
     async def encode_images(
         self, name: str, images: Sequence[Block], outputs: Outputs, heads: HeadWork

@@ -31,6 +31,11 @@ class Unload:
 
 
 @dataclass(frozen=True)
+class Ping:
+    """Answer, to show that jobs are taken."""
+
+
+@dataclass(frozen=True)
 class HeadRows:
     """Rows of a batch that one head reads."""
 
@@ -86,7 +91,7 @@ class EncodeText:
     prompts: tuple[str, ...]
 
 
-Message = Load | Unload | EncodeImages | EncodeText
+Message = Load | Unload | Ping | EncodeImages | EncodeText
 
 
 @dataclass(frozen=True)

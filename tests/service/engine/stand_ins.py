@@ -20,6 +20,7 @@ from torch import Tensor
 from service.engine import EngineSettings
 from service.engine.decoding.arena import Block
 from service.engine.decoding.memory import PixelMemory
+from service.engine.schedule.clock import Clock
 from service.engine.schedule.items import BatchKey, ImageItem
 from tests.fakes import FakeEncoder
 from vlm_ood.encoders.base import Progress
@@ -259,3 +260,36 @@ def item(lane: object, key: BatchKey, *, deadline: float = float("inf"), cost: i
 def has_colour(pixels: UInt8[Tensor, "n 3 h w"], colour: tuple[int, int, int]) -> bool:
     """Whether one of the pictures has it in its corner."""
     return bool((pixels[:, :, 0, 0] == torch.tensor(colour, dtype=torch.uint8)).all(dim=1).any())
+
+
+class FakeClock(Clock):
+    """Moved by the test; remembers the pauses."""
+
+    def __init__(self) -> None:
+        self.at, self.pauses = 0.0, list[float]()
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        super().__init__(lambda: self.at, self._sleep)
+
+    async def advance(self, seconds: float) -> None:
+        """Let this time pass, and everything happen that waits for it, in order."""
+        end = self.at + seconds
+        await settle()
+        while due := [sleeper for sleeper in self._sleepers if sleeper[0] <= end]:
+            sleeper = min(due, key=lambda each: each[0])
+            self._sleepers.remove(sleeper)
+            self.at = max(self.at, sleeper[0])
+            if not sleeper[1].done():
+                sleeper[1].set_result(None)
+            await settle()
+        self.at = end
+
+    async def _sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self._sleepers.append((self.at + seconds, asyncio.get_running_loop().create_future()))
+        await self._sleepers[-1][1]
+
+
+async def settle() -> None:
+    """Let every task run until it waits for something."""
+    for _ in range(20):
+        await asyncio.sleep(0)

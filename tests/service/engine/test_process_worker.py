@@ -112,6 +112,22 @@ async def test_without_a_worker_nothing_is_ready_until_the_next_one_is(engine: L
     await engine.probe()
 
 
+async def test_an_idle_worker_that_is_stopped_is_noticed_and_replaced(engine: LocalEngine) -> None:
+    await engine.probe()
+    pid = worker_of(engine).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    async with asyncio.timeout(PATIENCE_S):
+        while engine._fleet.ready():
+            await asyncio.sleep(0)
+    with pytest.raises(NotReady) as refusal:
+        await engine.probe()
+    assert refusal.value.retry_after_s == pytest.approx(engine.queue_state().back_in_s, abs=1)
+    (answer,) = await engine.encode_images("fake", [picture("red")])
+    assert isinstance(answer, EncodedImage)
+    assert worker_of(engine).pid != pid
+
+
 async def test_what_kills_two_workers_is_given_up_and_harms_no_other_request(engine: LocalEngine, dies: Lives) -> None:
     dies(2)
     deadly = asyncio.create_task(engine.encode_images("fake", [picture(DEADLY)]))

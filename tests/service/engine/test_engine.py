@@ -140,6 +140,41 @@ async def test_a_large_request_is_split_and_does_not_starve_a_small_one(gate: Ga
     assert gate.batches == [1, 1, 4, 4, 3]
 
 
+async def test_a_tenant_that_fills_the_queue_does_not_starve_another(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, max_queue_items=16))
+    held = await hold(engine, gate)
+    heavy = [
+        asyncio.create_task(engine.encode_images("fake", shades(7), tenant="heavy", deadline_s=60)) for _ in range(2)
+    ]
+    await waiting(engine, 14)
+    with pytest.raises(QueueFull, match="14 of 15 images"):  # what `hold` has belongs to no tenant
+        await engine.encode_images("fake", shades(2), tenant="heavy")
+    light = asyncio.create_task(engine.encode_images("fake", shades(2), tenant="light", deadline_s=60))
+    await waiting(engine, 16)
+    gate.open()
+    assert kinds(await light) == ["EncodedImage"] * 2
+    assert not any(request.done() for request in heavy)
+    assert [kinds(answers) for answers in await asyncio.gather(*heavy)] == [["EncodedImage"] * 7] * 2
+    await asyncio.gather(*held)
+
+
+async def test_who_leaves_gives_the_room_back_while_others_are_served(gate: Gate, start: Start) -> None:
+    engine = await start(settings_with(gate, max_queue_items=8))
+    held = await hold(engine, gate)
+    leaving = asyncio.create_task(engine.encode_images("fake", shades(6), tenant="a"))
+    staying = asyncio.create_task(engine.encode_images("fake", shades(2), tenant="b"))
+    await waiting(engine, 8)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert engine.queue_state().items == 4
+    again = asyncio.create_task(engine.encode_images("fake", shades(6), tenant="a"))
+    gate.open()
+    assert kinds(await staying) == ["EncodedImage"] * 2
+    assert kinds(await again) == ["EncodedImage"] * 6
+    await asyncio.gather(*held)
+    assert sum(gate.batches) == 2 + 2 + 6
+
+
 async def test_one_bad_image_of_ten_is_one_error(gate: Gate, start: Start) -> None:
     engine = await start(settings_with(gate))
     contents = shades(10)

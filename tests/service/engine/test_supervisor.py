@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from service.engine import EngineSettings, NotReady
+from service.engine.decoding.arena import Block
 from service.engine.metrics import EngineMetrics
 from service.engine.schedule.items import BatchKey
 from service.engine.schedule.latency import LatencyBook
@@ -63,7 +64,7 @@ class StandIn:
         await self._answer()
 
     async def encode_images(
-        self, name: str, images: Sequence[Tensor], outputs: Outputs, heads: HeadWork
+        self, name: str, images: Sequence[Block], outputs: Outputs, heads: HeadWork
     ) -> EncodedImages:
         self.batches += 1
         await self._answer()

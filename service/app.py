@@ -27,6 +27,7 @@ from service.routes import banks, calibration, catalogue, detectors, docs, healt
 from service.security.access import AccessMiddleware
 from service.security.bodies import BodyLimits, BodyMiddleware
 from service.security.browser import BrowserMiddleware
+from service.security.charges import ChargeMiddleware
 from service.services import Services, assemble
 from service.settings import Settings
 from vlm_ood.errors import VlmOodError
@@ -100,6 +101,7 @@ def _add_layers(app: FastAPI, services: Services) -> None:
     limits = BodyLimits(settings.max_json_bytes, settings.max_body_bytes, services.in_flight, settings.body_timeout_s)
     app.add_middleware(DepartureMiddleware, lifecycle=services.lifecycle)
     app.add_middleware(BodyMiddleware, limits=limits)
+    app.add_middleware(ChargeMiddleware, limiter=services.limiter)
     app.add_middleware(AccessMiddleware, keys=services.keys, keyless=_keyless(settings))
     app.add_middleware(AvailabilityMiddleware, lifecycle=services.lifecycle)
     if settings.cors_origins:

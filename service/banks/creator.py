@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import torch
 
 from service.banks.contents import LabelledImages, bank_to_bytes
+from service.banks.costs import prompts_of
 from service.banks.made import MadeBanks, stored_in
 from service.banks.records import BankKind, BankOptions, MinedJson, SupportOptions, TemplatesJson
 from service.banks.rows import BankRow
@@ -102,8 +103,15 @@ class BankCreator:
         row = _row(tenant, options, encoder, "support", digest, rows=len(images))
         return Created(*await self.made.store.create(row, packed), errors=encoded.errors)
 
-    async def from_spec(self, tenant: str, asked: TemplatesJson | MinedJson) -> Created:
+    async def from_spec(
+        self, tenant: str, asked: TemplatesJson | MinedJson, charge: Callable[[int], Awaitable[None]]
+    ) -> Created:
         """Store a bank as its spec; a bank that can't be made is an error and is not stored.
+
+        Args:
+            tenant: of the caller.
+            asked: what was asked for.
+            charge: called with the number of prompts if the bank has to be made.
 
         Raises:
             InputError, NotFoundError: a part can't be used.
@@ -119,6 +127,8 @@ class BankCreator:
         row = _row(tenant, asked, encoder, "text", digest, rows=rows)
         row.spec = plain
         await self.made.store.same(row)  # raises if the tenant has reached its limit
+        if self.made.state(row)[0] in {"cold", "failed"}:
+            await charge(await prompts_of([spec]))
         ready = True
         try:
             row.rows = len(await self.made.get(row, stored=False))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from service.banks.costs import check_mined
 from service.banks.records import BankKind, BankReference, MinedJson, TemplatesJson
 from service.banks.rows import BankRow
 from service.banks.store import BankStore
@@ -28,7 +29,7 @@ async def checked_bank_spec(
         classes = StoredBank(row.id, row.digest)
     else:
         classes = template_bank(asked.classes, asked.templates, settings)
-    return MinedBank(
+    bank = MinedBank(
         recipe=asked.recipe,
         lexicon=asked.lexicon,
         words=checked_words(asked.words, settings),
@@ -45,6 +46,7 @@ async def checked_bank_spec(
         templates=None if asked.negative_templates is None else checked_templates(asked.negative_templates, settings),
         classes=classes,
     )
+    return await check_mined(bank, settings)
 
 
 async def referred(bank_id: str, field: str, kind: BankKind, encoder: str, tenant: str, store: BankStore) -> BankRow:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from service.banks.contents import check_labels
+from service.banks.costs import check_mined
 from service.banks.made import MadeBanks
 from service.banks.records import BankKind, BankReference
 from service.banks.rows import BankRow
@@ -62,6 +63,8 @@ async def checked_spec(options: DetectorOptions, tenant: str, settings: Settings
     check_prompts([task.classes, task.no], settings)
     spec = DetectorSpec(options.method, task, options.parameters)
     check(spec, WORDING)
+    if isinstance(task.negatives, MinedBank):
+        await check_mined(task.negatives, settings)
     await _check_names(spec, rows, settings, banks)
     return spec
 

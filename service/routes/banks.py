@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from annotated_types import Ge, Le
-from fastapi import APIRouter, Depends, Query, Response, Security
+from fastapi import APIRouter, Query, Response, Security
 
 from service.banks.body import BankFile
 from service.banks.creator import Created
@@ -15,7 +15,7 @@ from service.banks.spec import referred
 from service.banks.views import summary_of, view_of
 from service.http.body import Body
 from service.images.answers import ImageAnswer, failure
-from service.routes.deps import Caller, TheBank, TheBankRequest, TheServices, one_charge, the_caller
+from service.routes.deps import Caller, TheAccount, TheBank, TheBankRequest, TheServices, the_caller
 from service.routes.openapi import bank_bodies, problems
 from service.services import Services
 from vlm_ood.types import TextBank
@@ -34,7 +34,9 @@ router = APIRouter(prefix="/v1/banks", tags=["banks"], dependencies=[Security(th
     },
     openapi_extra=bank_bodies(),
 )
-async def create(caller: Caller, request: TheBankRequest, services: TheServices, response: Response) -> BankView:
+async def create(
+    caller: Caller, account: TheAccount, request: TheBankRequest, services: TheServices, response: Response
+) -> BankView:
     """Upload a safetensors file of names and vectors as the form field `file`; or labelled images as `images` with a
     class name each in `labels`, which are stored as vectors; or ask for a bank by JSON: `{"kind": "templates"}`
     averages templates over names, `{"kind": "mined"}` selects words that are dissimilar to the classes.
@@ -49,13 +51,13 @@ async def create(caller: Caller, request: TheBankRequest, services: TheServices,
             made = await services.creator.support(caller.tenant, request.options, request.uploads)
             failed = [failure(row, request.uploads[row], error) for row, error in sorted(made.errors.items())]
         case _:
-            made = await services.creator.from_spec(caller.tenant, request)
+            made = await services.creator.from_spec(caller.tenant, request, account.charge_text)
     response.status_code = _status(made)
     response.headers["Location"] = f"/v1/banks/{made.row.id}"
     return view_of(made.row, services.banks.state(made.row), await _content(services, made.row), failed=failed)
 
 
-@router.get("", summary="List banks", dependencies=[Depends(one_charge)], responses=problems(404))
+@router.get("", summary="List banks", responses=problems(404))
 async def page(
     caller: Caller,
     services: TheServices,
@@ -67,9 +69,7 @@ async def page(
     return BankPage(banks=[summary_of(row) for row in rows], next=following)
 
 
-@router.get(
-    "/{bank_id}", summary="Show a bank", dependencies=[Depends(one_charge)], responses=problems(404, 503, 504, 507)
-)
+@router.get("/{bank_id}", summary="Show a bank", responses=problems(404, 503, 504, 507))
 async def show(
     bank: TheBank,
     services: TheServices,
@@ -90,7 +90,6 @@ async def show(
     "/{bank_id}",
     summary="Delete a bank",
     status_code=204,
-    dependencies=[Depends(one_charge)],
     responses=problems(404, 409),
 )
 async def delete(bank: TheBank, services: TheServices) -> None:

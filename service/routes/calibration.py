@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Security
+from fastapi import APIRouter, Security
 
 from service.calibration.records import CalibrationAnswer, CalibrationDetails, CalibrationJson, CalibrationOptions
 from service.detectors.prepared import wanted_of
@@ -10,7 +10,7 @@ from service.detectors.views import calibration_view_of
 from service.errors import NotFoundError
 from service.http.body import Upload
 from service.images.answers import failure
-from service.routes.deps import TheCalibrationRequest, TheDetector, TheServices, one_charge, the_caller
+from service.routes.deps import TheAccount, TheCalibrationRequest, TheDetector, TheServices, prepared, the_caller
 from service.routes.openapi import problems, two_bodies
 from vlm_ood.calibration import Calibration, check_rule
 from vlm_ood.errors import VlmOodError
@@ -28,16 +28,18 @@ router = APIRouter(
     responses=problems(400, 404, 408, 409, 415, 503, 504, 507),
     openapi_extra=two_bodies(CalibrationOptions, CalibrationJson, {"keep": 0.95}),
 )
-async def calibrate(detector: TheDetector, request: TheCalibrationRequest, services: TheServices) -> CalibrationAnswer:
+async def calibrate(
+    detector: TheDetector, request: TheCalibrationRequest, account: TheAccount, services: TheServices
+) -> CalibrationAnswer:
     """Send in-distribution (ID) images only. They replace those sent before; with `append` they are added. An error
     changes nothing.
     """
-    prepared = await services.prepared.get(wanted_of(detector))
-    made, encoded = await services.calibrator.make(detector, prepared, request.uploads, request.options)
+    fitted = await prepared(services, account, wanted_of(detector))
+    made, encoded = await services.calibrator.make(detector, fitted, request.uploads, request.options)
     return _answer(detector.id, made, request.uploads, encoded.errors)
 
 
-@router.get("", summary="Show a calibration", dependencies=[Depends(one_charge)], responses=problems(404))
+@router.get("", summary="Show a calibration", responses=problems(404))
 async def show(detector: TheDetector, services: TheServices) -> CalibrationDetails:
     """The threshold, the rule that computed it, and the number of images it was computed from."""
     view, made = calibration_view_of(detector.calibration), await services.calibrator.read(detector)
@@ -46,9 +48,7 @@ async def show(detector: TheDetector, services: TheServices) -> CalibrationDetai
     return CalibrationDetails(**view.model_dump(), **_threshold(made))
 
 
-@router.delete(
-    "", summary="Delete a calibration", status_code=204, dependencies=[Depends(one_charge)], responses=problems(404)
-)
+@router.delete("", summary="Delete a calibration", status_code=204, responses=problems(404))
 async def delete(detector: TheDetector, services: TheServices) -> None:
     """Delete the calibration; the detector stays, but makes no decisions."""
     await services.calibrator.store.delete(detector)

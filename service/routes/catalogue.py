@@ -3,18 +3,16 @@
 import asyncio
 from functools import cache
 
-from fastapi import APIRouter, Depends, Security
+from fastapi import APIRouter, Security
 
 from service.catalogue.records import Encoders, EncoderView, Lexicons, LexiconView, TemplateSets, TemplatesView
 from service.engine import EncoderInfo, Engine
-from service.routes.deps import TheServices, one_charge, the_caller
+from service.routes.deps import TheServices, the_caller
 from service.routes.openapi import problems
 from vlm_ood.lexicons import LEXICONS, lexicon_named
 from vlm_ood.text.templates import template_sets, templates_named
 
-router = APIRouter(
-    prefix="/v1", tags=["catalogue"], dependencies=[Security(the_caller, scopes=["score"]), Depends(one_charge)]
-)
+router = APIRouter(prefix="/v1", tags=["catalogue"], dependencies=[Security(the_caller, scopes=["score"])])
 
 
 @router.get("/encoders", summary="List encoders", responses=problems(503))

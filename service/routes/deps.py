@@ -3,12 +3,14 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Path, Request
 from fastapi.security import HTTPBearer, SecurityScopes
 
 from service.banks.body import BankBody, read_bank_body
+from service.banks.costs import prompts_of
 from service.banks.rows import BankRow
 from service.calibration.records import CalibrationJson, CalibrationOptions
+from service.detectors.maker import Prepared, Wanted
 from service.detectors.records import DetectorOptions
 from service.detectors.rows import DetectorRow
 from service.errors import ForbiddenError
@@ -16,6 +18,7 @@ from service.http.body import Body, Options, read_body, read_record
 from service.http.records import Images
 from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
 from service.security.access import Principal
+from service.security.charges import Account, account_of
 from service.services import Services
 from service.settings import Settings
 
@@ -46,14 +49,20 @@ async def the_caller(request: Request, needed: SecurityScopes, _: Annotated[obje
 Caller = Annotated[Principal, Depends(the_caller)]
 
 
-async def one_charge(response: Response, caller: Caller, services: TheServices) -> None:
-    """Charge a request without images as one image."""
-    await charge(response, caller, services, 1)
+async def the_account(request: Request, _: Caller) -> Account:
+    """The account to which the request is charged."""
+    return account_of(request.scope)
 
 
-async def charge(response: Response, caller: Principal, services: Services, images: int) -> None:
-    """Charge images to the caller's key, and set the headers that say what is left."""
-    response.headers.update(await services.limiter.charge(caller, images))
+TheAccount = Annotated[Account, Depends(the_account)]
+
+
+async def prepared(services: Services, account: Account, wanted: Wanted, *, stored: bool = True) -> Prepared:
+    """The detector; its text is charged if it has to be made. Arguments and errors as in `PreparedCache.get`."""
+    if services.prepared.state(wanted)[0] in {"cold", "failed"}:
+        task = wanted.spec.task
+        await account.charge_text(await prompts_of([task.classes, task.negatives, task.no]))
+    return await services.prepared.get(wanted, stored=stored)
 
 
 async def the_detector(
@@ -99,22 +108,23 @@ def with_images(
         limit: on the number of images.
     """
 
-    async def read(request: Request, response: Response, caller: Caller, services: TheServices) -> Body[Options]:
+    async def read(request: Request, account: TheAccount, services: TheServices) -> Body[Options]:
         body = await read_body(request, options, from_json, services.parsing, limit(services.settings))
-        await charge(response, caller, services, len(body.uploads))
+        await account.charge(len(body.uploads))
         return body
 
     return read
 
 
-async def the_bank_request(request: Request, response: Response, caller: Caller, services: TheServices) -> BankBody:
-    """Read a bank as a file, labelled images or a spec; a file or a spec is charged as one image."""
+async def the_bank_request(request: Request, account: TheAccount, services: TheServices) -> BankBody:
+    """Read a bank as a file, labelled images or a spec; each image is charged."""
     body = await read_bank_body(request, services.parsing, services.settings.max_support_images)
-    await charge(response, caller, services, len(body.uploads) if isinstance(body, Body) else 1)
+    if isinstance(body, Body):
+        await account.charge(len(body.uploads))
     return body
 
 
-async def the_detector_request(request: Request, services: TheServices) -> DetectorOptions:
+async def the_detector_request(request: Request, _: Caller, services: TheServices) -> DetectorOptions:
     """Read the content of a detector."""
     return await read_record(request, DetectorOptions, services.parsing)
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 
 from annotated_types import Ge, Le
-from fastapi import APIRouter, Depends, Query, Response, Security
+from fastapi import APIRouter, Query, Response, Security
 
 from service.detectors.maker import Wanted
 from service.detectors.prepared import wanted_of
@@ -16,19 +16,21 @@ from service.errors import PreparingError
 from service.observability.server_timing import server_timing
 from service.routes.deps import (
     Caller,
+    TheAccount,
     TheDetector,
     TheDetectorRequest,
     TheDetectorScoreRequest,
     TheServices,
-    one_charge,
+    prepared,
     the_caller,
 )
 from service.routes.openapi import one_body, problems, two_bodies
 from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreAnswer
+from service.security.charges import Account
 from service.services import Services
 
 router = APIRouter(prefix="/v1", tags=["detectors"])
-manage = [Security(the_caller, scopes=["manage"]), Depends(one_charge)]
+manage = [Security(the_caller, scopes=["manage"])]
 scoring = [Security(the_caller, scopes=["score"])]
 
 EXAMPLE: Final = {"classes": ["cat", "coffee", "rocket"], "method": "mcm"}
@@ -47,7 +49,7 @@ EXAMPLE: Final = {"classes": ["cat", "coffee", "rocket"], "method": "mcm"}
     openapi_extra=one_body(DetectorOptions, EXAMPLE),
 )
 async def create(
-    options: TheDetectorRequest, caller: Caller, services: TheServices, response: Response
+    options: TheDetectorRequest, caller: Caller, account: TheAccount, services: TheServices, response: Response
 ) -> DetectorView:
     """The same content has the same id. Another class list makes another detector, for which the calibration of the
     old one is not valid: `note` says so. A detector that takes long, such as one that mines negatives, is answered
@@ -55,10 +57,10 @@ async def create(
     """
     spec = await checked_spec(options, caller.tenant, services.settings, services.banks)
     wanted = Wanted(caller.tenant, spec)
-    prepared = await _prepared_soon(services, wanted)
+    ready = await _prepared_soon(services, account, wanted)
     row, new = await services.detectors.create(caller.tenant, spec)
     services.prepared.keep(wanted)
-    response.status_code = 202 if not prepared else 201 if new else 200
+    response.status_code = 202 if not ready else 201 if new else 200
     response.headers["Location"] = f"/v1/detectors/{row.id}"
     return await _view(services, row)
 
@@ -101,22 +103,26 @@ async def delete(detector: TheDetector, services: TheServices) -> None:
     openapi_extra=two_bodies(AnswerOptions, DetectorScoreJson, {"top": 2}),
 )
 async def score(
-    detector: TheDetector, request: TheDetectorScoreRequest, services: TheServices, response: Response
+    detector: TheDetector,
+    request: TheDetectorScoreRequest,
+    account: TheAccount,
+    services: TheServices,
+    response: Response,
 ) -> ScoreAnswer:
     """If the detector is calibrated, each answer has a decision, a threshold and a conformal p-value."""
-    prepared = await services.prepared.get(wanted_of(detector))
+    made = await prepared(services, account, wanted_of(detector))
     calibration = await services.calibrator.read(detector)
     timings = Timings()
-    answers, score_s = await services.scorer.score(request.uploads, prepared, request.options, calibration, timings)
+    answers, score_s = await services.scorer.score(request.uploads, made, request.options, calibration, timings)
     response.headers["Server-Timing"] = server_timing(timings, score_s)
-    spec = prepared.spec
+    spec = made.spec
     return ScoreAnswer(method=spec.method, encoder=spec.task.encoder, detector=detector.id, results=answers)
 
 
-async def _prepared_soon(services: Services, wanted: Wanted) -> bool:
+async def _prepared_soon(services: Services, account: Account, wanted: Wanted) -> bool:
     """Whether the detector is ready; raises an error if it can't be prepared, so that it is not stored."""
     try:
-        await services.prepared.get(wanted, stored=False)
+        await prepared(services, account, wanted, stored=False)
     except PreparingError:
         return False
     return True

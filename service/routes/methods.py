@@ -1,10 +1,10 @@
 """/v1/methods: the registered methods."""
 
-from fastapi import APIRouter, Depends, Path, Security
+from fastapi import APIRouter, Path, Security
 
 from service.catalogue.records import Methods, MethodView
 from service.errors import NotFoundError
-from service.routes.deps import one_charge, the_caller
+from service.routes.deps import the_caller
 from service.routes.openapi import problems
 from vlm_ood.detectors import describe, detector_names
 from vlm_ood.errors import UnknownNameError
@@ -12,7 +12,7 @@ from vlm_ood.errors import UnknownNameError
 router = APIRouter(
     prefix="/v1/methods",
     tags=["catalogue"],
-    dependencies=[Security(the_caller, scopes=["score"]), Depends(one_charge)],
+    dependencies=[Security(the_caller, scopes=["score"])],
 )
 
 

@@ -1,4 +1,4 @@
-"""Limits images per minute and key in a sliding window; headers say what is left."""
+"""Limits images per minute and key in a sliding window."""
 
 import time
 from dataclasses import dataclass, field
@@ -8,8 +8,37 @@ from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.storage import storage_from_string
 
-from service.errors import RateLimitedError
 from service.security.access import Principal
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What a key may still send.
+
+    Args:
+        per_minute: its limit.
+        remaining: images left.
+        reset_s: seconds until the window moves.
+        taken: whether what was asked for was taken.
+    """
+
+    per_minute: int
+    remaining: int
+    reset_s: int
+    taken: bool
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that say what is left."""
+        return {
+            "RateLimit-Limit": str(self.per_minute),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(self.reset_s),
+        }
+
+    def wait_s(self, images: int) -> float:
+        """Seconds until so many are available: at least until the window moves, at most 120."""
+        return min(120.0, max(self.reset_s, 60 * (images - self.remaining) / self.per_minute))
 
 
 @dataclass(frozen=True)
@@ -31,31 +60,16 @@ class RateLimiter:
             raise ValueError(f"rate_limit_storage {self.storage!r} must begin with async+, such as async+memory://")
         object.__setattr__(self, "_strategy", SlidingWindowCounterRateLimiter(storage))
 
-    async def charge(self, principal: Principal, images: int) -> dict[str, str]:
-        """Count images of a key, and return the headers that say what is left.
+    def per_minute(self, principal: Principal) -> int | None:
+        """The caller's limit; None for no limit, as on a server without keys."""
+        return None if principal.key_id is None else principal.images_per_minute or self.images_per_minute
 
-        Raises:
-            RateLimitedError: not enough left; nothing is taken.
-        """
-        per_minute = principal.images_per_minute or self.images_per_minute
-        if principal.key_id is None or per_minute is None:
-            return {}
+    async def take(self, principal: Principal, images: int) -> Allowance | None:
+        """Take so many images of the caller's limit if they are left, else none; None if there is no limit."""
+        per_minute = self.per_minute(principal)
+        if per_minute is None or principal.key_id is None:
+            return None
         item = RateLimitItemPerMinute(per_minute)
         taken = await self._strategy.hit(item, principal.key_id, cost=images)
         window = await self._strategy.get_window_stats(item, principal.key_id)
-        reset_s = max(1, round(window.reset_time - time.time()))
-        if not taken:
-            raise RateLimitedError(
-                f"{images} images requested, {window.remaining} of {per_minute} per minute left: wait or send fewer",
-                _wait_s(images, window.remaining, per_minute, reset_s),
-            )
-        return {
-            "RateLimit-Limit": str(per_minute),
-            "RateLimit-Remaining": str(window.remaining),
-            "RateLimit-Reset": str(reset_s),
-        }
-
-
-def _wait_s(images: int, remaining: int, per_minute: int, reset_s: float) -> float:
-    """Seconds until enough images are available again: at least until the window moves, at most 120."""
-    return min(120.0, max(reset_s, 60 * (images - remaining) / per_minute))
+        return Allowance(per_minute, window.remaining, max(1, round(window.reset_time - time.time())), taken)

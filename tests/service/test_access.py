@@ -109,7 +109,8 @@ def test_images_count_against_the_rate_limit(client: TestClient, key: Key) -> No
     refused = client.post("/v1/score", files=files(*[png()] * 3), data=BODY, headers=header)
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) >= 1
-    assert send(2) == (200, "0")
+    assert refused.headers["RateLimit-Remaining"] == "1", "a refused request costs one image"
+    assert send(1) == (200, "0")
     assert client.get("/v1/methods", headers=header).status_code == 429
     assert client.get("/v1/methods", headers=key("a")).status_code == 200, "another key has its own account"
 

@@ -31,6 +31,12 @@ def operations() -> list[tuple[str, str]]:
     ]
 
 
+@pytest.fixture
+def client(start: Start) -> TestClient:
+    """A server whose callers wait until a detector is made, however busy this machine is."""
+    return start(prepare_wait_s=600)
+
+
 def left(answer: Any) -> int:
     """How many of `LIMIT` an answer says are left."""
     assert answer.headers["RateLimit-Limit"] == str(LIMIT), answer.text

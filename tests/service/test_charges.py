@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +30,13 @@ def operations() -> list[tuple[str, str]]:
         for method in methods
         if path.startswith("/v1/")
     ]
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time stands still for the limit: a minute that ends within a test would give images back."""
+    monkeypatch.setattr("limits.aio.storage.memory.time", SimpleNamespace(time=lambda: 1_000_000_020.0))
+    monkeypatch.setattr("service.security.rate_limit.time", SimpleNamespace(time=lambda: 1_000_000_020.0))
 
 
 @pytest.fixture

@@ -78,11 +78,23 @@ def command_line(
     calibration.save(folder / "calibration.json")
 
     def ask(files: Sequence[Path]) -> Answers:
-        options = ["--classes", ",".join(CLASSES), "--top", TOP, "--calibration", folder / "calibration.json", "--json"]
+        options = [
+            "--classes",
+            ",".join(CLASSES),
+            "--method",
+            METHOD,
+            "--top",
+            TOP,
+            "--calibration",
+            folder / "calibration.json",
+            "--json",
+        ]
         monkeypatch.setattr("sys.argv", ["vlm-ood", "score", *map(str, files), *map(str, options)])
         with pytest.raises(SystemExit):
             main()
-        by_name = {Path(each["image"]).name: each for each in json.loads(capsys.readouterr().out)["results"]}
+        ran = capsys.readouterr()
+        assert ran.out, ran.err
+        by_name = {Path(each["image"]).name: each for each in json.loads(ran.out)["results"]}
         return [by_name[file.name] for file in files]
 
     return ask

@@ -53,7 +53,7 @@ IMAGES: Final = {
 DETECTOR: Final = {
     "classes": changed("classes", NAMES, ["red", "lime"]),
     "method": changed("method", "mcm", "max_cosine"),
-    "parameters": changed("parameters", {"temperature": 1.0}, {"temperature": 0.1}),
+    "parameters": changed("parameters", {"temperature": 1.0}, {"temperature": 0.1}, method="mcm"),
     "templates": changed("templates", "single", ["{}", "no {}"]),
     "encoder": changed("encoder", None, "other"),
     "negatives": of_words({"words": WORDS[:3]}, {"words": WORDS[3:]}),

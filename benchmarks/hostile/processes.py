@@ -18,6 +18,7 @@ from benchmarks.server import below, resident_of
 DRAIN_S = 8.0
 DRAINED_S = DRAIN_S + 2.0  # to stop the workers
 RETURNS_S = 60.0
+LOADED_S = 200.0  # until a new server serves, on a busy machine
 FRESH = Needs(fresh=True)
 DRAINING = Needs({"VLM_OOD_DRAIN_S": f"{DRAIN_S:g}"}, fresh=True)
 WORKERLESS = Bounds(served=0.2, recovers_s=10)  # a worker needs some seconds to load; until then 503, at once
@@ -100,7 +101,7 @@ async def drain_uploads(target: Target) -> Outcome:
     return drained(took_s, await asyncio.gather(*asked))
 
 
-@phase("processes.server_killed", RESTARTED, FRESH, 240)
+@phase("processes.server_killed", RESTARTED, FRESH, 900)
 async def server_killed(target: Target) -> Outcome:
     """SIGKILL of the server in the middle of writes, three times: every acknowledged write is there afterwards."""
     written, missing, orphans = Acknowledged(), 0, 0
@@ -113,7 +114,8 @@ async def server_killed(target: Target) -> Outcome:
         await writing
         orphans += await still_there(children)
         target.server.start_again()
-        await target.seconds_until_served(RETURNS_S)
+        if await target.seconds_until_served(LOADED_S) > LOADED_S:
+            return Outcome(written.answers, (f"it served nobody within {LOADED_S:g} s after a restart",))
         missing += await lost(target, written)
     broken = [f"{missing} acknowledged writes are lost"] if missing else []
     broken += [f"{orphans} processes outlived their server by ten seconds"] if orphans else []

@@ -43,7 +43,11 @@ async def test_a_bomb_is_refused_at_little_cost(tmp_path: Path, bomb: Bomb, path
     engine = FakeEngine()
     app = create_app(Settings(data=tmp_path, encoders=engine.encoder_names()), engine)
     content = bomb.make()
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
+    ):
         with measured() as cost:
             answer = await client.post(path, content=content, headers={"Content-Type": bomb.kind})
     assert cost.total < SECONDS

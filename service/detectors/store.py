@@ -83,7 +83,7 @@ class DetectorStore:
         return await self.database.run(lambda session: page(session, DetectorRow, tenant, limit, after, "detector"))
 
     async def calibrated_sibling(self, row: DetectorRow) -> str | None:
-        """Id of the tenant's newest calibrated detector that differs only in its class names; None if there is none."""
+        """Id of the tenant's newest calibrated detector that differs only in its classes; None if there is none."""
         siblings = (
             select(DetectorRow.id)
             .join(CalibrationRow)

@@ -34,7 +34,7 @@ def view_of(row: DetectorRow, state: State, error: str | None, calibrated_siblin
         row: of the detector.
         state: of its preparation.
         error: why the preparation failed, if it did.
-        calibrated_sibling: id of a calibrated detector that differs only in its class names.
+        calibrated_sibling: id of a calibrated detector that differs only in its classes.
     """
     spec = DetectorSpec.from_plain(row.spec)
     task = spec.task
@@ -82,7 +82,7 @@ def _note(row: DetectorRow, calibrated_sibling: str | None) -> str | None:
         return None
     if calibrated_sibling is not None:
         return (
-            f"{calibrated_sibling} differs from this detector only in its class names and is calibrated; its "
-            "calibration is not valid here, because scores depend on the class names: calibrate this detector"
+            f"{calibrated_sibling} differs from this detector only in its classes and is calibrated; its "
+            "calibration is not valid here, because scores depend on class names and templates: calibrate this detector"
         )
     return "no calibration yet: without one, decisions are null"

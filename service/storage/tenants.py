@@ -45,7 +45,7 @@ def lock_tenant(session: Session, table: type[Row], tenant: str) -> None:
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(tenant, 0))))
     else:
-        session.execute(_touch(table, ""))
+        session.execute(_touch(table, tenant, ""))
 
 
 def locked(session: Session, table: type[Row], tenant: str, row_id: str, noun: str) -> Row:
@@ -54,13 +54,13 @@ def locked(session: Session, table: type[Row], tenant: str, row_id: str, noun: s
     To be called before the row is read in the transaction. An update that changes nothing locks the row on PostgreSQL
     and makes this transaction the only writer on SQLite, so that what is read after it is still true when it commits.
     """
-    session.execute(_touch(table, row_id))
+    session.execute(_touch(table, tenant, row_id))
     return owned(session, table, tenant, row_id, noun)
 
 
-def _touch(table: type[Row], row_id: str) -> Executable:
-    """An update of the row that changes nothing."""
-    touch = update(table).where(table.id == row_id).values(tenant=table.tenant)
+def _touch(table: type[Row], tenant: str, row_id: str) -> Executable:
+    """An update of the tenant's row that changes nothing."""
+    touch = update(table).where(table.id == row_id, table.tenant == tenant).values(tenant=table.tenant)
     return touch.execution_options(synchronize_session=False)
 
 

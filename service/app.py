@@ -58,6 +58,7 @@ def create_app(
         title="vlm-ood",
         version=version("vlm-ood"),
         lifespan=partial(_lifespan, start_beside=start_beside),
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )

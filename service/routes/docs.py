@@ -1,22 +1,48 @@
-"""/docs: the OpenAPI document as one page, without scripts and without files from other hosts."""
+"""The OpenAPI document: as JSON, and as one page without scripts and without files from other hosts."""
 
 import json
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, Template, select_autoescape
 
 router = APIRouter(include_in_schema=False)
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """The bytes of both: made once, because anybody may ask for them, and making them takes milliseconds."""
+
+    document: bytes
+    page: bytes
+
+    @classmethod
+    def of(cls, app: FastAPI) -> "Rendered":
+        """Those of an application, made at the first request for one."""
+        state = app.state
+        if not hasattr(state, "rendered"):
+            document = app.openapi()
+            state.rendered = cls(
+                json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(),
+                _template().render(document=document).encode(),
+            )
+        rendered: Rendered = state.rendered
+        return rendered
+
+
+@router.get("/openapi.json")
+async def document(request: Request) -> Response:
+    """The document."""
+    return Response(Rendered.of(request.app).document, media_type="application/json")
+
+
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
     """The page: each route with its parameters, bodies and answers."""
-    document: dict[str, Any] = request.app.openapi()
-    return HTMLResponse(_template().render(document=document))
+    return HTMLResponse(Rendered.of(request.app).page)
 
 
 @router.get("/docs/style.css")

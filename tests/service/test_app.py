@@ -204,3 +204,11 @@ def test_tracing_without_the_extra_says_what_to_install(start: Start) -> None:
         pytest.skip("the extra is installed")
     with pytest.raises(InputError, match=r"vlm-ood\[otel\]"):
         start(otlp_endpoint="http://127.0.0.1:4318/v1/traces")
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+def test_the_document_is_made_once(client: TestClient, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = client.get(path).content
+    monkeypatch.setattr(client.app, "openapi", None)
+    monkeypatch.setattr("service.routes.docs.json", None)
+    assert client.get(path).content == first

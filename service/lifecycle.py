@@ -31,6 +31,7 @@ class Lifecycle:
 
     Attributes:
         failure: why the start failed.
+        settle: is called at the end of a start, before the first request.
     """
 
     def __init__(self, drain_s: float) -> None:
@@ -38,6 +39,7 @@ class Lifecycle:
         self._started = self._stopping = False
         self._attended: set[Attended] = set()
         self.failure: Exception | None = None
+        self.settle: Callable[[], None] = lambda: None
 
     @property
     def started(self) -> bool:
@@ -68,6 +70,7 @@ class Lifecycle:
         """
         try:
             await work()
+            self.settle()
         except Exception as error:
             self.failure = error
             raise

@@ -1,7 +1,8 @@
-"""Makes glibc return freed memory to the system, so that the resident size stays constant under load."""
+"""Settings of the process's memory: what is freed returns to the system, and what stays isn't searched for garbage."""
 
 import contextlib
 import ctypes
+import gc
 import sys
 from typing import Final
 
@@ -23,3 +24,12 @@ def give_memory_back() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(ARENA_MAX, ARENAS)
         libc.mallopt(MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def keep_what_is_loaded() -> None:
+    """Collect garbage, and never search what is left: modules, routes and models stay as long as the process.
+
+    A full collection searches every object and so blocked the event loop for 0.3 s, whenever requests had made enough.
+    """
+    gc.collect()
+    gc.freeze()

@@ -13,10 +13,11 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.descriptors import descriptors_for
 from service.errors import BusyError
-from service.memory import give_memory_back
+from service.memory import give_memory_back, keep_what_is_loaded
 from service.observability import logs
 from service.security.admittance import RESERVE, Admittance, AdmittanceLimits
 from service.security.connections import GuardedProtocol
+from service.security.intake import Turns
 from service.security.keys import KeyStore
 from service.security.time_limits import TimeLimits
 from service.server import Server
@@ -43,6 +44,7 @@ def run(settings: Settings) -> None:
     give_memory_back()
     logs.configure(settings.log_level)
     app = _app(settings)
+    services_of(app).lifecycle.settle = keep_what_is_loaded
     log.info("serving", host=settings.host, port=settings.port, encoders=settings.encoders, data=str(settings.data))
     server = server_of(app, settings, end_process=True)
     server.run()
@@ -81,7 +83,8 @@ def server_of(
     """
     services = services_of(app)
     times = times or TimeLimits(keep_alive_s=settings.keep_alive_s, body_s=settings.body_timeout_s + CUT_S)
-    protocol = partial(GuardedProtocol, admittance=Admittance(_limits(settings), services.metrics), times=times)
+    admittance = Admittance(_limits(settings), services.metrics)
+    protocol = partial(GuardedProtocol, admittance=admittance, times=times, turns=Turns())
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -17,11 +17,15 @@ from service.problems import response_to
 from service.request_id import request_id_of
 from service.security.admittance import RETRY_AFTER_S, Admittance, HealthOnly, Place
 from service.security.alarm import Alarm
+from service.security.intake import Intake, Turns
 from service.security.lingering import LingeringTransport
 from service.security.request_form import RequestForm
 from service.security.time_limits import TimeLimits
 
 MAX_PIPELINED: Final = 32  # requests that wait for the answer to an earlier one
+
+STEPS_PER_TURN: Final = 64  # of the parser, without a turn for other connections
+HEAD_STEPS: Final = 32  # a head costs as much as so many chunks: the second one of a turn waits
 
 MIN_BYTES_PER_S: Final = 1024  # that a reader takes
 
@@ -40,15 +44,17 @@ class GuardedProtocol(HttpToolsProtocol):
     Args:
         admittance: gives the connection its place.
         times: limits of each state.
+        turns: of connections whose bytes are costly to parse.
     """
 
-    def __init__(self, *args: Any, admittance: Admittance, times: TimeLimits, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, admittance: Admittance, times: TimeLimits, turns: Turns, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._admittance, self._times = admittance, times
+        self._admittance, self._times, self._turns = admittance, times, turns
         self._alarm = Alarm(self.loop, self._ring)
         self._part, self._part_until = Part.HEAD_BEGIN, float("inf")
         self._write_until, self._unwritten = float("inf"), 0
         self._form = RequestForm()
+        self._steps = 0
         self._closing = False
         self._running: Any = None  # the cycle whose answer is being made; `cycle` is the newest
 
@@ -57,7 +63,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, or refuse the connection at once."""
         self._wire = transport
-        super().connection_made(LingeringTransport(transport, self._close))
+        self._intake = Intake(transport, self._feed, self._turns)
+        super().connection_made(LingeringTransport(transport, self._close, self._intake))
         self._place: Place | None = self._admittance.enter(self, self.client[0] if self.client else None)
         if self._place is None:
             self._refuse(BusyError("too many connections are open: try again later", RETRY_AFTER_S))
@@ -77,15 +84,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse the bytes; what comes after the answer to a refused request is dropped."""
-        if self._closing:
-            return
-        self._form.feed()
-        super().data_received(data)
-        if self._part is Part.HEAD:
-            self._refuse(self._form.fed_head(len(data)))
-        elif self._part is Part.BODY:
-            self._refuse(self._form.fed_body(len(data)))
+        """Parse the bytes, at once or in turns."""
+        self._intake.received(data)
 
     def pause_writing(self) -> None:
         """Watch how fast the client reads."""
@@ -110,9 +110,23 @@ class GuardedProtocol(HttpToolsProtocol):
 
     # the parser
 
+    def _feed(self, data: memoryview) -> bool:
+        """Parse a part; whether it was costly. What comes after the answer to a refused request is dropped."""
+        if self._closing:
+            return False
+        self._steps = 0
+        self._form.feed()
+        super().data_received(data)  # type: ignore[arg-type]
+        if self._part is Part.HEAD:
+            self._refuse(self._form.fed_head(len(data)))
+        elif self._part is Part.BODY:
+            self._refuse(self._form.fed_body(len(data)))
+        return self._steps >= STEPS_PER_TURN
+
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
+        self._steps += HEAD_STEPS
         self._form.head_begins()
         self._part = Part.HEAD
         self._allow(self._head_s)
@@ -141,6 +155,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_chunk_header(self) -> None:
         """Count the chunk, whose frame is no excess."""
+        self._steps += 1
         self._form.chunk()
 
     def on_body(self, body: bytes) -> None:

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from service.security.intake import Intake
+
 
 class LingeringTransport(asyncio.Transport):
-    """A transport whose `close` is decided by its owner; all else is that of the transport itself.
+    """A transport whose `close` is decided by its owner, and whose pauses of reading by its intake.
 
     A socket that is closed while bytes of the client are unread resets the connection, and the client may lose the
     answer. The owner sends the end of the stream first, drops what still arrives, and closes then.
@@ -14,11 +16,12 @@ class LingeringTransport(asyncio.Transport):
     Args:
         transport: of the connection.
         close: is called in place of its `close`.
+        intake: reads from it.
     """
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], intake: Intake) -> None:
         super().__init__()
-        self._transport, self._close = transport, close
+        self._transport, self._close, self._intake = transport, close, intake
         self._closing = False
 
     def close(self) -> None:
@@ -33,10 +36,10 @@ class LingeringTransport(asyncio.Transport):
         self._transport.write(data)
 
     def pause_reading(self) -> None:
-        self._transport.pause_reading()
+        self._intake.pause()
 
     def resume_reading(self) -> None:
-        self._transport.resume_reading()
+        self._intake.resume()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)

@@ -6,13 +6,18 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from service.app import create_app
+from service.run import server_of
+from service.security.intake import PART_BYTES
 from service.settings import Settings
 from tests.service.fakes import FakeEngine, files, png
 from tests.service.running import LONG, running
@@ -166,6 +171,40 @@ def test_chunk_extensions_are_limited_and_small_chunks_are_not(serve: Serve) -> 
         connection.sendall(CHUNKED)
         connection.sendall(b"1;e=" + b"x" * 1_000_000)
         assert answer(connection).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request("GET", "/livez", "Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 40_000,
+        30 * request("GET", "/livez", "X: " + "x" * 60),
+    ],
+)
+async def test_one_read_is_parsed_in_turns(
+    sent: bytes, tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = 0
+    parse = HttpToolsProtocol.data_received
+
+    def counted(protocol: HttpToolsProtocol, data: bytes) -> None:
+        nonlocal parsed
+        parsed += len(data)
+        parse(protocol, data)
+
+    monkeypatch.setattr(HttpToolsProtocol, "data_received", counted)
+    settings = Settings(data=tmp_path, encoders=engine.encoder_names())
+    config = server_of(create_app(settings, engine), settings).config
+    config.load()
+    made_by: Any = config.http_protocol_class
+    protocol = made_by(config=config, server_state=ServerState(), app_state={})
+    transport = Mock(get_extra_info=Mock(return_value=None), is_closing=Mock(return_value=False))
+    transport.get_write_buffer_size.return_value = 0
+    protocol.connection_made(transport)
+    protocol.data_received(sent)
+    for turn in range(1, 1 + len(sent) // PART_BYTES):
+        assert parsed == turn * PART_BYTES
+        await asyncio.sleep(0)
+    assert parsed == len(sent)
 
 
 def test_a_request_for_another_protocol_is_answered_in_this_one(serve: Serve) -> None:

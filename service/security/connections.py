@@ -21,13 +21,12 @@ from service.security.intake import Intake, Turns
 from service.security.lingering import LingeringTransport
 from service.security.request_form import RequestForm
 from service.security.time_limits import TimeLimits
+from service.security.write_watch import WriteWatch
 
 MAX_PIPELINED: Final = 32  # requests that wait for the answer to an earlier one
 
 STEPS_PER_TURN: Final = 64  # of the parser, without a turn for other connections
 HEAD_STEPS: Final = 32  # a head costs as much as so many chunks: the second one of a turn waits
-
-MIN_BYTES_PER_S: Final = 1024  # that a reader takes
 
 
 class Part(Enum):
@@ -51,8 +50,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._admittance, self._times, self._turns = admittance, times, turns
         self._alarm = Alarm(self.loop, self._ring)
-        self._part, self._part_until = Part.HEAD_BEGIN, float("inf")
-        self._write_until, self._unwritten = float("inf"), 0
+        self._part = Part.HEAD_BEGIN
         self._form = RequestForm()
         self._steps = 0
         self._closing = False
@@ -64,6 +62,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Take a place, or refuse the connection at once."""
         self._wire = transport
         self._intake = Intake(transport, self._feed, self._turns)
+        self._writing = WriteWatch(self.loop, transport, self._times.write_s, self._abort)
         super().connection_made(LingeringTransport(transport, self._close, self._intake))
         self._place: Place | None = self._admittance.enter(self, self.client[0] if self.client else None)
         if self._place is None:
@@ -77,6 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Give the place back, and tell the application that the client has left."""
         self._closing = True
         self._alarm.cancel()
+        self._writing.cancel()
         self._admittance.leave(self)
         if self._running is not None:
             self._running.disconnected = True
@@ -90,12 +90,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Watch how fast the client reads."""
         super().pause_writing()
-        self._watch_writing()
+        self._writing.begin()
 
     def resume_writing(self) -> None:
         """Stop watching."""
         super().resume_writing()
-        self._write_until = float("inf")
+        self._writing.end()
 
     def shutdown(self) -> None:
         """Close unless something is asked; a request whose head has begun is answered."""
@@ -229,37 +229,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _allow(self, seconds: float) -> None:
         """So long for the present part."""
-        self._part_until = self.loop.time() + seconds
-        self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        at = min(self._part_until, self._write_until)
-        self._alarm.set(None if at == float("inf") else at)
+        self._alarm.set(None if seconds == float("inf") else self.loop.time() + seconds)
 
     def _ring(self) -> None:
-        now = self.loop.time()
-        if now >= self._write_until:
-            self._check_writing()
-        elif now < self._part_until:
-            self._set_alarm()
-        elif self._closing:
+        if self._closing:
             self._abort()
         elif self._part is Part.BODY and self.flow.read_paused:
             self._allow(self._times.body_s)  # the client waits for the application
         else:
             self._end()
-
-    def _watch_writing(self) -> None:
-        self._unwritten = self._wire.get_write_buffer_size()
-        self._write_until = self.loop.time() + self._times.write_s if self._unwritten else float("inf")
-        self._set_alarm()
-
-    def _check_writing(self) -> None:
-        taken = self._unwritten - self._wire.get_write_buffer_size()
-        if taken < min(self._unwritten, MIN_BYTES_PER_S * self._times.write_s):
-            self._abort()
-        else:
-            self._watch_writing()
 
     # the end
 
@@ -278,9 +256,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def _end(self) -> None:
         """Close when all has been written, unless the client doesn't read it."""
         self._closing = True
-        self._part_until = float("inf")
+        self._allow(float("inf"))
         self._wire.close()
-        self._watch_writing()
+        self._writing.begin()
 
     def _abort(self) -> None:
         """Close at once; the system, too, forgets what the client hasn't read."""

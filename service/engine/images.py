@@ -111,23 +111,25 @@ class ImageSide:
         sizes = [len(content) + 3 * height * width for content in contents]
         places = self._admission.admit(request.key, [request.cost] * len(sizes), sizes, left_s, request.tenant)
         try:
-            async with asyncio.timeout_at(request.deadline):
-                answers = await asyncio.gather(
-                    *(self._one(request, content, place) for content, place in zip(contents, places, strict=True))
-                )
+            async with asyncio.timeout_at(request.deadline), asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._one(request, content, place))
+                    for content, place in zip(contents, places, strict=True)
+                ]
+        except ExceptionGroup as failed:  # the first has cancelled the others
+            raise failed.exceptions[0] from None
         except TimeoutError:
             raise self._admission.too_late("not done by the deadline: allow more time or send less at once") from None
         finally:
             for place in places:
                 self._admission.release(place)
-        for answer in answers:
-            if isinstance(answer, EngineError):
-                raise answer
-        return answers
+        return [task.result() for task in tasks]
 
     async def _one(self, request: _Request, content: bytes, place: Place) -> Answer:
         try:
             return await self._encoded(request, content)
+        except EngineError:  # of the whole request
+            raise
         except VlmOodError as error:
             return error
         finally:
@@ -141,6 +143,7 @@ class ImageSide:
                 content,
                 info.preprocessing_for(request.outputs),
                 lambda sha256: self._cache.get(request.tenant, info, sha256, head),
+                tenant=request.tenant,
             )
         if isinstance(decoded.content, EncodedImage):
             self._metrics.look_up("image", hits=1, misses=0)

@@ -1,8 +1,6 @@
-"""Hands out blocks of the memory for pixels, each for one image; who finds none free waits in order."""
+"""Hands out blocks of the memory for pixels, each for one image."""
 
-import asyncio
 from bisect import insort
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -63,56 +61,39 @@ def held(blocks: Sequence[Block]) -> Iterator[None]:
 
 
 class PixelArena:
-    """The free spans of the memory, first fit; used on one event loop."""
+    """The free spans of the memory, first fit; used on one event loop.
+
+    Attributes:
+        on_free: called when a block is free again.
+    """
 
     def __init__(self, memory: PixelMemory) -> None:
         self._memory = memory
         self._holes: list[Span] = [(0, memory.nbytes)]
-        self._waiting: deque[tuple[int, asyncio.Future[int]]] = deque()
+        self.on_free: Callable[[], object] = lambda: None
 
     @property
     def free_bytes(self) -> int:
         """In all holes together."""
         return sum(end - start for start, end in self._holes)
 
-    async def allocate(self, shape: tuple[int, ...]) -> Block:
-        """A block; waits for one, behind those who wait already.
+    def require(self, shape: tuple[int, ...]) -> None:
+        """Check that all of the memory would hold a block.
 
         Raises:
             ImageError: it is more than there is in all.
         """
-        nbytes = -(-prod(shape) // ALIGNMENT) * ALIGNMENT
-        if nbytes > self._memory.nbytes:
+        if _nbytes(shape) > self._memory.nbytes:
             raise ImageError(
                 f"the encoder's input takes {prod(shape):,} bytes, the memory for pixels has {self._memory.nbytes:,}: "
                 "ask for a smaller size, or raise pixel_bytes (VLM_OOD_PIXEL_BYTES)"
             )
-        offset = None if self._waiting else self._take(nbytes)
-        if offset is None:
-            offset = await self._wait(nbytes)
-        start = offset
-        return Block(self._memory, start, shape, lambda: self._give_back(start, nbytes))
 
-    async def _wait(self, nbytes: int) -> int:
-        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append((nbytes, waiter))
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._give_back(waiter.result(), nbytes)
-            self._serve()  # who waits behind may need less
-            raise
-
-    def _serve(self) -> None:
-        while self._waiting:
-            nbytes, waiter = self._waiting[0]
-            if not waiter.done():
-                offset = self._take(nbytes)
-                if offset is None:
-                    return
-                waiter.set_result(offset)
-            self._waiting.popleft()
+    def allocate(self, shape: tuple[int, ...]) -> Block | None:
+        """A block; None while there is no room for it."""
+        nbytes = _nbytes(shape)
+        offset = self._take(nbytes)
+        return None if offset is None else Block(self._memory, offset, shape, lambda: self._give_back(offset, nbytes))
 
     def _take(self, nbytes: int) -> int | None:
         for row, (start, end) in enumerate(self._holes):
@@ -127,4 +108,8 @@ class PixelArena:
         for left in (row, row - 1):  # join it with the hole behind, then with the one before
             if 0 <= left < len(self._holes) - 1 and self._holes[left][1] == self._holes[left + 1][0]:
                 self._holes[left : left + 2] = [(self._holes[left][0], self._holes[left + 1][1])]
-        self._serve()
+        self.on_free()
+
+
+def _nbytes(shape: tuple[int, ...]) -> int:
+    return -(-prod(shape) // ALIGNMENT) * ALIGNMENT

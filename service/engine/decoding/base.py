@@ -36,14 +36,21 @@ class Picture:
     Args:
         content: of the file.
         preprocessing: of the encoder.
+        tenant: whose it is; tenants take turns. "" for the server's own.
         pixels: cancelled when the caller leaves.
         seconds: that it took a decoder.
     """
 
     content: bytes
     preprocessing: Preprocessing
+    tenant: str = ""
     pixels: asyncio.Future[Block] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     seconds: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, h, w) of its pixels."""
+        return 3, self.preprocessing.height, self.preprocessing.width
 
 
 class DecoderLostError(Exception):

@@ -1,4 +1,4 @@
-"""All decoders: pictures wait in one line, each decoder takes the next, and one that is lost is replaced."""
+"""All decoders: each takes the next picture, and one that is lost is replaced."""
 
 import asyncio
 import hashlib
@@ -12,6 +12,7 @@ from typing import Final
 from service.engine.decoding.arena import Block, PixelArena
 from service.engine.decoding.base import DecodeLimits, Decoder, DecoderLostError, Picture
 from service.engine.decoding.inline import InlineDecoder
+from service.engine.decoding.line import Line
 from service.engine.decoding.memory import PixelMemory
 from service.engine.decoding.process import DecoderProcess
 from service.engine.errors import Draining, EngineError
@@ -64,7 +65,7 @@ class DecodePool:
         self._limits = DecodeLimits(
             settings.image_limits, settings.decode_cpu_s, settings.decode_memory_bytes, settings.decode_timeout_s
         )
-        self._line: asyncio.Queue[Picture] = asyncio.Queue()
+        self._line = Line(self.arena)
         self._tasks: list[asyncio.Task[None]] = []
         self._executor = ThreadPoolExecutor(1 if settings.workers == "process" else self.size, "decode")
 
@@ -75,7 +76,8 @@ class DecodePool:
             EngineError: it can't be started.
         """
         self.arena = PixelArena(self._memory)
-        self.lanes = [Lane(self._make, self.arena, self._line, self.metrics, self._settings) for _ in range(self.size)]
+        self._line = Line(self.arena)
+        self.lanes = [Lane(self._make, self._line, self.metrics, self._settings) for _ in range(self.size)]
         try:
             await self.lanes[0].start()
         except (OSError, DecoderLostError) as error:
@@ -88,12 +90,14 @@ class DecodePool:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        while not self._line.empty():
-            _fail(self._line.get_nowait(), _stopped(self._settings))
+        for picture in self._line.clear():
+            _fail(picture, _stopped(self._settings))
         self._executor.shutdown(wait=False)
 
-    async def decode(self, content: bytes, preprocessing: Preprocessing, look_up: LookUp) -> Decoded:
-        """The pixels, or what `look_up` finds under the file's SHA-256.
+    async def decode(
+        self, content: bytes, preprocessing: Preprocessing, look_up: LookUp, *, tenant: str = ""
+    ) -> Decoded:
+        """The pixels, or what `look_up` finds under the file's SHA-256; tenants take turns.
 
         Raises:
             ImageError: this picture can't be used.
@@ -104,7 +108,7 @@ class DecodePool:
         known = look_up(sha256)
         if known is not None:
             return Decoded(sha256, known, hashing_s)
-        picture = Picture(content, preprocessing)
+        picture = Picture(content, preprocessing, tenant)
         return Decoded(sha256, await self.pixels(picture), hashing_s + picture.seconds)
 
     async def pixels(self, picture: Picture) -> Block:
@@ -113,10 +117,12 @@ class DecodePool:
         Raises:
             ImageError: this picture can't be used.
         """
-        self._line.put_nowait(picture)
+        self.arena.require(picture.shape)
+        self._line.put(picture)
         try:
             return await picture.pixels
         except asyncio.CancelledError:  # it may have come at the moment when the pixels came
+            self._line.remove(picture)
             if not picture.pixels.cancelled() and picture.pixels.exception() is None:
                 picture.pixels.result().release()
             raise
@@ -141,12 +147,11 @@ class Lane:
     def __init__(
         self,
         make: Callable[[], Decoder],
-        arena: PixelArena,
-        line: asyncio.Queue[Picture],
+        line: Line,
         metrics: EngineMetrics,
         settings: EngineSettings,
     ) -> None:
-        self._make, self._arena, self._line = make, arena, line
+        self._make, self._line = make, line
         self._metrics, self._settings = metrics, settings
         self.decoder: Decoder | None = None
 
@@ -169,15 +174,17 @@ class Lane:
         try:
             while True:
                 await self._living()
-                picture = await self._line.get()
-                if not picture.pixels.done():
-                    await self._serve(picture)
+                picture, block = await self._line.next()
+                try:
+                    await self._serve(picture, block)
+                finally:
+                    self._line.done(picture)
         finally:
             await self._end()
 
-    async def _serve(self, picture: Picture) -> None:
+    async def _serve(self, picture: Picture, block: Block) -> None:
         try:
-            block = await self._decoded(picture)
+            await self._decode(picture, block)
         except asyncio.CancelledError:
             _fail(picture, _stopped(self._settings))
             raise
@@ -189,18 +196,16 @@ class Lane:
             else:
                 picture.pixels.set_result(block)
 
-    async def _decoded(self, picture: Picture) -> Block:
-        height, width = picture.preprocessing.height, picture.preprocessing.width
-        block = await self._arena.allocate((3, height, width))
+    async def _decode(self, picture: Picture, block: Block) -> None:
         start = time.perf_counter()
         try:
-            await self._write(picture, block)
+            if not picture.pixels.done():
+                await self._write(picture, block)
         except BaseException:
             block.release()
             raise
         finally:
             picture.seconds = time.perf_counter() - start
-        return block
 
     async def _write(self, picture: Picture, block: Block) -> None:
         """Have it decoded, by another decoder when one dies; afterwards nothing writes into the block."""

@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
@@ -21,29 +20,29 @@ def arena() -> Iterator[PixelArena]:
     memory.close()
 
 
-async def settle() -> None:
-    """Let every task go as far as it can."""
-    for _ in range(5):
-        await asyncio.sleep(0)
+def allocated(arena: PixelArena, shape: tuple[int, ...]) -> Block:
+    block = arena.allocate(shape)
+    assert block is not None
+    return block
 
 
-async def test_blocks_are_apart_and_join_when_they_are_free(arena: PixelArena) -> None:
-    blocks = [await arena.allocate(QUARTER) for _ in range(4)]
+def test_blocks_are_apart_and_join_when_they_are_free(arena: PixelArena) -> None:
+    blocks = [allocated(arena, QUARTER) for _ in range(4)]
     for value, block in enumerate(blocks):
         block.pixels().fill_(value)
     assert all(block.pixels().eq(value).all() for value, block in enumerate(blocks))
     for row in (1, 3, 2, 0):
         blocks[row].release()
     assert arena.free_bytes == LEAST_BYTES
-    (await arena.allocate(ALL)).release()
+    (allocated(arena, ALL)).release()
 
 
-async def test_any_order_of_sizes_leaves_all_of_it_free(arena: PixelArena) -> None:
+def test_any_order_of_sizes_leaves_all_of_it_free(arena: PixelArena) -> None:
     random, blocks = Random(0), list[Block]()
     for _ in range(500):
         side = random.randrange(1, 90)
         if 3 * 90 * 90 * (len(blocks) + 1) < LEAST_BYTES // 2:
-            blocks.append(await arena.allocate((3, side, side)))
+            blocks.append(allocated(arena, (3, side, side)))
             blocks[-1].pixels().fill_(7)
         else:
             blocks.pop(random.randrange(len(blocks))).release()
@@ -54,46 +53,30 @@ async def test_any_order_of_sizes_leaves_all_of_it_free(arena: PixelArena) -> No
     assert arena._holes == [(0, LEAST_BYTES)]
 
 
-async def test_who_finds_it_full_waits_in_order(arena: PixelArena) -> None:
-    first = [await arena.allocate(QUARTER) for _ in range(4)]
-    large, small = (asyncio.create_task(arena.allocate(shape)) for shape in (ALL, QUARTER))
-    await settle()
-    first.pop().release()
-    await settle()
-    assert not small.done(), "it would overtake the large one, for ever if more came"
-    for block in first:
-        block.release()
-    (await large).release()
-    (await small).release()
-    assert arena.free_bytes == LEAST_BYTES
-
-
-async def test_who_leaves_the_line_makes_way(arena: PixelArena) -> None:
-    block = await arena.allocate(QUARTER)
-    large, small = (asyncio.create_task(arena.allocate(shape)) for shape in (ALL, QUARTER))
-    await settle()
-    large.cancel()
-    (await small).release()
-    waiting = asyncio.create_task(arena.allocate(ALL))
-    await settle()
+def test_when_it_is_full_there_is_no_block_until_one_is_free(arena: PixelArena) -> None:
+    freed: list[int] = []
+    arena.on_free = lambda: freed.append(arena.free_bytes)
+    block = allocated(arena, ALL)
+    assert arena.allocate(QUARTER) is None
+    assert not freed
     block.release()
-    waiting.cancel()  # at the moment when its block came
-    await asyncio.wait({waiting})
-    assert arena.free_bytes == LEAST_BYTES
+    assert freed == [LEAST_BYTES]
+    allocated(arena, QUARTER).release()
 
 
-async def test_an_image_larger_than_all_of_it_is_refused(arena: PixelArena) -> None:
+def test_an_image_larger_than_all_of_it_is_refused(arena: PixelArena) -> None:
+    arena.require(ALL)
     with pytest.raises(ImageError, match=r"takes 3,145,728 bytes.* has 1,048,576.*VLM_OOD_PIXEL_BYTES"):
-        await arena.allocate((3, 1024, 1024))
+        arena.require((3, 1024, 1024))
 
 
-async def test_a_block_is_free_when_nobody_holds_it(arena: PixelArena) -> None:
-    block = await arena.allocate(ALL)
+def test_a_block_is_free_when_nobody_holds_it(arena: PixelArena) -> None:
+    block = allocated(arena, ALL)
     with held([block]):
         block.release()
         assert arena.free_bytes == 0
     assert arena.free_bytes == LEAST_BYTES
-    other = await arena.allocate(ALL)
+    other = allocated(arena, ALL)
     with held([block]):  # its memory is another's
         pass
     assert arena.free_bytes == 0

@@ -126,3 +126,25 @@ async def test_a_stop_waits_for_nobody_and_tells_those_who_wait(pool: DecodePool
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [Draining] * 3
     gate.open()
+
+
+async def test_the_decoder_that_is_free_next_takes_the_picture_of_another_tenant(pool: DecodePool) -> None:
+    gates = [Gate() for _ in range(4)]
+    tasks = []
+    for gate in gates:
+        gate.close()
+        slow = GatedPreprocessing(**vars(PREPROCESSING), gate=gate)
+        tasks.append(asyncio.create_task(pool.pixels(Picture(picture("red"), slow, "many"))))
+    await gates[0].entered()
+    await gates[1].entered()
+    small = asyncio.create_task(pool.pixels(Picture(picture("red"), PREPROCESSING, "one")))
+    await asyncio.sleep(0)
+    gates[0].open()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            (await small).release()
+    finally:
+        for gate in gates:
+            gate.open()
+    for block in await asyncio.gather(*tasks):
+        block.release()

@@ -4,6 +4,7 @@ import asyncio
 import io
 from collections.abc import Sequence
 from threading import Event
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from service.engine import DeadlineExceeded, Draining, EncodedImage, LocalEngine, NotReady, QueueFull, Timings
+from service.engine.decoding.pool import Decoded, DecodePool
+from service.engine.errors import WorkerLost
 from tests.fakes import FakeEncoder
 from tests.service.engine.conftest import Start
 from tests.service.engine.stand_ins import (
@@ -490,3 +493,30 @@ async def test_images_are_counted_by_outcome(gate: Gate) -> None:
     assert registry.get_sample_value("vlm_ood_cache_hits_total", {"cache": "image"}) == 1
     assert registry.get_sample_value("vlm_ood_workers_ready") == 1
     await engine.stop()
+
+
+async def test_when_a_request_fails_its_other_images_are_no_longer_decoded(
+    gate: Gate, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, left = DecodePool.decode, Event()
+
+    async def decode_or_wait(pool: DecodePool, content: bytes, *args: Any, **options: Any) -> Decoded:
+        if content != b"slow":
+            return await decode(pool, content, *args, **options)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+        raise AssertionError("nothing sets the event")
+
+    monkeypatch.setattr(DecodePool, "decode", decode_or_wait)
+    engine = await start(settings_with(gate))
+    held = await hold(engine, gate)
+    request = ask(engine, [b"slow", b"no picture", picture("red")])
+    await waiting(engine, 1)
+    next(engine._queue._items()).fail(WorkerLost("the worker is lost"))
+    with pytest.raises(WorkerLost):
+        await asyncio.wait_for(request, PATIENCE_S)
+    assert left.is_set()
+    gate.open()
+    await asyncio.gather(*held)

@@ -153,7 +153,8 @@ async def test_a_worker_that_hangs_with_a_full_pipe_is_stopped(dies: Lives, monk
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGSTOP)
     large = EchoHead(fails_on=np.zeros(2**20, np.float32))
-    blank = await PixelArena(memory).allocate((3, *info.input_size(POOLED)))
+    blank = PixelArena(memory).allocate((3, *info.input_size(POOLED)))
+    assert blank is not None
     sent = asyncio.create_task(worker.encode_images("fake", [blank], large.outputs, HeadWork(install=(large,))))
     await asyncio.sleep(0.5)
     sent.cancel()

@@ -5,22 +5,22 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from service.caching.flight import SingleFlight
 from service.engine.decoding.arena import held
-from service.engine.errors import WorkerLost
 from service.engine.metrics import EngineMetrics
 from service.engine.schedule.clock import Clock
 from service.engine.schedule.delivery import deliver
 from service.engine.schedule.head_book import HeadBook
-from service.engine.schedule.items import AnyItem, ImageItem, ItemBatch, TextItem
+from service.engine.schedule.items import ImageItem, ItemBatch, TextItem
 from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.outage import Outage
 from service.engine.schedule.queue import FairQueue
+from service.engine.schedule.retry import isolate, reclaim
 from service.engine.schedule.watchdog import HANGS_S, Watchdog
 from service.engine.settings import EngineSettings
 from service.engine.worker.base import Worker, WorkerGoneError
@@ -29,7 +29,6 @@ from vlm_ood.encoders.outputs import POOLED
 from vlm_ood.errors import VlmOodError
 
 AT_ONCE = 2
-RETRY_S = 1.0
 AT_LEAST_S = 1e-6
 
 log = logging.getLogger(__name__)
@@ -157,7 +156,9 @@ class Supervisor:
             self._worker = self._watchdog = None
             self._loaded.clear()
             self._heads = HeadBook(self._settings.head_bytes)
-            self._reclaim()
+            batches = list(self._outstanding)
+            self._outstanding.clear()
+            reclaim(self._queue, batches)
             self._outage.begin(self._pause_s())
             self._changed()
             await worker.stop()
@@ -221,7 +222,7 @@ class Supervisor:
             worker.kill()
             return
         except VlmOodError as error:
-            self._isolate(batch.items, error)
+            isolate(self._queue, batch.items, error)
         else:
             self._learn(batch, seconds)
         self._outstanding.remove(batch)
@@ -260,26 +261,8 @@ class Supervisor:
             encoded = await worker.encode_images(batch.key.encoder, pixels, batch.key.outputs or POOLED, heads)
         self._heads.forget(encoded.not_installed)
         for failed, error in deliver(items, heads, encoded):
-            self._isolate(failed, error)
+            isolate(self._queue, failed, error)
         return encoded.seconds
-
-    def _isolate(self, items: Sequence[AnyItem], error: VlmOodError) -> None:
-        """Fail the item if it was alone; several are tried again one by one, since one of them may be at fault."""
-        if len(items) == 1:
-            items[0].fail(error)
-            return
-        for item in items:
-            item.alone = True
-        self._queue.put_back(items)
-
-    def _reclaim(self) -> None:
-        """Put back what the worker had when it died: the oldest batch was running, those behind it had not begun."""
-        batches = list(self._outstanding)
-        self._outstanding.clear()
-        for batch in reversed(batches[1:]):
-            self._queue.put_back(batch.items)
-        if batches:
-            self._queue.put_back([item for item in batches[0].items if _survives(item)])
 
     async def _load(self, name: str) -> Loaded:
         if self._worker is None:
@@ -290,12 +273,3 @@ class Supervisor:
             self._latency.model(name, timing.outputs).expect(timing.cost, timing.seconds)
         self._loaded[name] = loaded
         return loaded
-
-
-def _survives(item: AnyItem) -> bool:
-    item.crashes += 1
-    if item.crashes == 1:
-        item.alone = True
-        return True
-    item.fail(WorkerLost("the worker died under this work twice: check the input, or try again later", RETRY_S))
-    return False

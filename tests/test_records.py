@@ -17,7 +17,9 @@ CHANGING = {
     "vlm_ood.client.files.Batch",
     "service.caching.flight._Shared",
     "service.engine.records.Timings",
+    "service.engine.decoding.base.Picture",
     "service.security.bodies.BodyLimits",
+    "service.security.charges.Account",
 }
 
 

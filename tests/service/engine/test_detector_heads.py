@@ -13,7 +13,7 @@ from service.engine.worker.heads import detector_head, packed, unpacked
 from tests.detectors.world import World, make_world
 from vlm_ood.detectors import Evidence, detector_names
 from vlm_ood.detectors.base import CosineDetector
-from vlm_ood.types import ImageFeatures, Support, Task
+from vlm_ood.types import Background, ImageFeatures, Support, Task
 
 CPU = torch.device("cpu")
 
@@ -53,7 +53,9 @@ def test_every_part_of_a_task_comes_out_as_it_went_in(world: World) -> None:
     windows = {2: torch.randn(2, 1, world.task.classes.dim)}
     pooled, patches = torch.randn(2, world.task.classes.dim), torch.randn(2, 4, world.task.classes.dim)
     features = ImageFeatures(pooled, patches, (2, 2), stages, windows, grids)
-    task = Task(world.task.classes, world.task.negatives, world.task.no, Support(features, torch.tensor([0, 1])))
+    support = Support(features, torch.tensor([0, 1]))
+    background = Background(torch.randn(world.task.classes.dim), words=torch.randn(world.task.classes.dim))
+    task = Task(world.task.classes, world.task.negatives, world.task.no, support, background)
     assert all(getattr(task, each.name) is not None for each in fields(task)), "a new part must be tried here"
     again = unpacked(pickle.loads(pickle.dumps(packed(task))), CPU)  # noqa: S301 (our own)
     assert again.digest == task.digest

@@ -50,6 +50,7 @@ class ProcessWorker:
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[str] = self._loop.create_future()
         self._numbers = itertools.count()
+        self._exit_code: int | None = None
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._sender = ThreadPoolExecutor(1, "send")
         self._reader = threading.Thread(target=self._read, name="receive", daemon=True)
@@ -153,7 +154,9 @@ class ProcessWorker:
 
     def _lose(self) -> None:
         if not self._lost.done():
-            self._lost.set_result(f"the worker process ended with exit code {self._process.exitcode}")
+            with suppress(ValueError):  # closed already; `_end` has noted the code
+                self._exit_code = self._process.exitcode
+            self._lost.set_result(f"the worker process ended with exit code {self._exit_code}")
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(WorkerGoneError(self._lost.result()))
@@ -164,6 +167,7 @@ class ProcessWorker:
             self._process.join(STOP_S)
             self.kill()
             self._process.join()
+            self._exit_code = self._process.exitcode
             if self._reader.is_alive():
                 self._reader.join()
         self._sender.shutdown()

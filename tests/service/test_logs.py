@@ -27,12 +27,17 @@ def logging_begins(capsys: pytest.CaptureFixture[str]) -> Iterator[Begin]:
     def begin() -> Lines:  # in the test itself: pytest adds handlers of its own before it
         logs.configure("debug")
         structlog.configure(cache_logger_on_first_use=False)  # loggers of modules would keep it for other tests
-        return lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        return lambda: parsed(capsys.readouterr().err)
 
     yield begin
     root.handlers[:] = before[0]
     root.setLevel(before[1])
     structlog.reset_defaults()
+
+
+def parsed(text: str) -> list[dict[str, Any]]:
+    assert all(line.startswith("{") for line in text.splitlines()), text
+    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.mark.parametrize("library", [False, True])

@@ -27,6 +27,7 @@ def logging_begins(capsys: pytest.CaptureFixture[str]) -> Iterator[Begin]:
     def begin() -> Lines:  # in the test itself: pytest adds handlers of its own before it
         logs.configure("debug")
         structlog.configure(cache_logger_on_first_use=False)  # loggers of modules would keep it for other tests
+        capsys.readouterr()  # errors of a handler that another test left, whose stream is closed
         return lambda: parsed(capsys.readouterr().err)
 
     yield begin

@@ -14,7 +14,7 @@ def series(client: TestClient) -> set[str]:
     return {line.rpartition(" ")[0] for line in lines if line.startswith(("vlm_ood_http", "vlm_ood_images"))}
 
 
-def test_a_thousand_methods_and_paths_make_no_new_series(start: Start) -> None:
+def test_hundreds_of_methods_and_paths_make_no_new_series(start: Start) -> None:
     client = start()
     random = Random(0)
     paths = (
@@ -41,7 +41,7 @@ def test_a_thousand_methods_and_paths_make_no_new_series(start: Start) -> None:
     client.request("BREW", "/livez")
     series(client)  # counts itself
     before = series(client)
-    send(1000)
+    send(300)
     assert series(client) == before
     assert not [each for each in before if "secret" in each or "BREW" in each]
 

@@ -13,6 +13,7 @@ import torch
 from service.engine import EncodedImage, EngineSettings, LocalEngine, NotReady, WorkerLost
 from service.engine.decoding.arena import PixelArena
 from service.engine.decoding.memory import LEAST_BYTES, PixelMemory
+from service.engine.schedule import watchdog
 from service.engine.worker import process
 from service.engine.worker.base import WorkerPlan
 from service.engine.worker.process import ProcessWorker
@@ -112,7 +113,11 @@ async def test_without_a_worker_nothing_is_ready_until_the_next_one_is(engine: L
     await engine.probe()
 
 
-async def test_an_idle_worker_that_is_stopped_is_noticed_and_replaced(engine: LocalEngine) -> None:
+async def test_an_idle_worker_that_is_stopped_is_noticed_and_replaced(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "HANGS_S", 2.0)
+    monkeypatch.setattr(watchdog, "EVERY_S", 0.2)
     await engine.probe()
     pid = worker_of(engine).pid
     assert pid is not None

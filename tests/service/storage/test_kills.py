@@ -208,4 +208,4 @@ def test_a_kill_at_some_steps_of_every_write_loses_nothing_and_leaves_nothing(ne
 
 @pytest.mark.slow
 def test_a_kill_at_many_steps_of_every_write_loses_nothing_and_leaves_nothing(new_url: NewUrl, tmp_path: Path) -> None:
-    check_kills(new_url, tmp_path, first=0, step=17)
+    check_kills(new_url, tmp_path, first=0, step=23)

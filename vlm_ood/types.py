@@ -233,6 +233,8 @@ class Support:
 
     def to(self, device: torch.device | str) -> "Support":
         """The same images on another device."""
+        if self.labels.device == self.features.pooled.device == torch.device(device):
+            return self
         return Support(self.features.to(device), self.labels.to(device))
 
     @property

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Float32
 from pydantic import ConfigDict
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from vlm_ood.detectors.naming import strongest
 from vlm_ood.digests import digest_of
 from vlm_ood.encoders.outputs import POOLED, Outputs
-from vlm_ood.errors import CapabilityError, ClassNamesError, VectorError
+from vlm_ood.errors import CapabilityError, ClassNamesError, TaskError, VectorError
 from vlm_ood.registry import Registry
 from vlm_ood.types import ImageFeatures, Task
 
@@ -80,7 +81,8 @@ class Detector(ABC, Generic[State]):
 
     The class variables say what it is: `name` (its registered name), `paper` (authors, title, venue, year, arXiv
     number), `needs` (the parts of a Task beyond the classes that it can't do without), `uses` (those that it reads
-    where they are given), `outputs` (what it reads of an image), `min_classes`.
+    where they are given), `outputs` (what it reads of an image), `min_classes`, `min_images_per_class` (labelled images
+    that each class must have; 0 where only their total counts).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -91,6 +93,7 @@ class Detector(ABC, Generic[State]):
     uses: ClassVar[frozenset[str]] = frozenset()
     outputs: ClassVar[Outputs] = POOLED
     min_classes: ClassVar[int] = 2
+    min_images_per_class: ClassVar[int] = 0
 
     @classmethod
     def reads(cls) -> frozenset[str]:
@@ -122,6 +125,7 @@ class Detector(ABC, Generic[State]):
         """
         task.require(self.name, self.needs)
         self.check_classes(len(task.classes))
+        self.check_images(task)
         return FittedDetector(self, task, self.learn(task))
 
     def check_classes(self, count: int) -> None:
@@ -130,6 +134,21 @@ class Detector(ABC, Generic[State]):
             raise ClassNamesError(
                 f"{self.name} compares at least {self.min_classes} classes, got {count}: "
                 "add a class, or use max_cosine, which works with one"
+            )
+
+    def check_images(self, task: Task) -> None:
+        """Raise a TaskError when a class has fewer labelled images than the method needs."""
+        least = self.min_images_per_class
+        if task.support is None or not least:
+            return
+        counts = torch.bincount(task.support.labels, minlength=len(task.classes)).tolist()
+        few = [f"{name} ({count})" for name, count in zip(task.classes.names, counts, strict=True) if count < least]
+        if few:
+            shown = ", ".join(few[:5]) + (", ..." if len(few) > 5 else "")
+            raise TaskError(
+                f"{self.name} needs at least {least} labelled image{'s'[: least > 1]} per class, and {len(few)} of "
+                f"{len(counts)} classes have fewer: {shown}: add images, leave out these classes, or use knn, which "
+                "works with any number"
             )
 
 

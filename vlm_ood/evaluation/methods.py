@@ -6,7 +6,7 @@ from typing import Any
 
 from vlm_ood.detectors import Detector, create_detector, detector_names
 from vlm_ood.encoders.outputs import Capability
-from vlm_ood.errors import ParameterError
+from vlm_ood.errors import ParameterError, TaskError
 from vlm_ood.types import Task, titles
 
 
@@ -53,6 +53,16 @@ def available_methods(
             skipped[name] = f"needs {' and '.join(unseen)}"
         elif len(task.classes) < detector.min_classes:
             skipped[name] = f"needs at least {detector.min_classes} classes"
+        elif reason := _too_few_images(detector, task):
+            skipped[name] = reason
         else:
             methods[name] = detector
     return methods, skipped
+
+
+def _too_few_images(detector: Detector[Any], task: Task) -> str | None:
+    try:
+        detector.check_images(task)
+    except TaskError as error:
+        return str(error)
+    return None

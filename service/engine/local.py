@@ -22,6 +22,7 @@ from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
 from service.engine.schedule.roster import Roster
 from service.engine.settings import EngineSettings
+from service.engine.stopped import StoppedWatch
 from service.engine.text import TextSide
 from vlm_ood.errors import VlmOodError
 
@@ -52,11 +53,14 @@ class LocalEngine:
         self._decoder = DecodePool(settings, self._pixels, self._metrics)
         self._images = ImageSide(self._decoder, self._queue, self._admission, self._metrics, settings)
         self._text = TextSide(self._queue, self._admission, latency, self._metrics, settings)
+        self._stopped = StoppedWatch(lambda: [*self._fleet.processes(), *self._decoder.processes()], clock)
+        self._watching: asyncio.Task[None] | None = None
         self._probes: SingleFlight[str, None] = SingleFlight(abandon=True)
         self._show_gauges()
 
     async def start(self) -> None:
         self._pixels.open()
+        self._watching = asyncio.create_task(self._stopped.watch())
         try:
             self._fleet.start()
             await self._decoder.start()
@@ -72,6 +76,8 @@ class LocalEngine:
             self._queue.fail_all(Draining("the server stopped before this was done", self._settings.drain_s))
         await self._decoder.stop()
         await self._fleet.stop()
+        if self._watching is not None:
+            self._watching.cancel()
         self._queue.fail_all(Draining("the server stopped before this was done", self._settings.drain_s))
         self._pixels.close()
 

@@ -10,6 +10,7 @@ from vlm_ood.encoders.device import Precision
 from vlm_ood.images import ImageLimits
 
 MIB = 2**20
+START_ATTEMPTS = 5  # of a process that the server needs before it can serve; the pauses between them are 7.5 s
 
 Loader = Callable[[str, str, Precision], Encoder]
 
@@ -78,6 +79,10 @@ class EngineSettings:
     restart_backoff_s: float = 0.5
     restart_backoff_max_s: float = 30.0
     load: Loader = load_by_name
+
+    def pause_s(self, failures: int) -> float:
+        """Before a process is started again, when so many starts before it came to nothing."""
+        return min(self.restart_backoff_s * 2.0 ** min(failures, 16), self.restart_backoff_max_s)
 
 
 def cores() -> int:

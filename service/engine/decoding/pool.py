@@ -14,11 +14,12 @@ from service.engine.decoding.base import DecodeLimits, Decoder, DecoderLostError
 from service.engine.decoding.inline import InlineDecoder
 from service.engine.decoding.line import Line
 from service.engine.decoding.memory import PixelMemory
-from service.engine.decoding.process import DecoderProcess
+from service.engine.decoding.process import FORK_SERVER, DecoderProcess
 from service.engine.errors import Draining, EngineError
 from service.engine.metrics import EngineMetrics
 from service.engine.records import EncodedImage
-from service.engine.settings import EngineSettings, cores
+from service.engine.settings import START_ATTEMPTS, EngineSettings, cores
+from service.engine.stopped import Killable
 from vlm_ood.encoders.preprocessing import Preprocessing
 from vlm_ood.errors import ImageError, VlmOodError
 
@@ -79,7 +80,7 @@ class DecodePool:
         self._line = Line(self.arena)
         self.lanes = [Lane(self._make, self._line, self.metrics, self._settings) for _ in range(self.size)]
         try:
-            await self.lanes[0].start()
+            await self.lanes[0].living(START_ATTEMPTS)
         except (OSError, DecoderLostError) as error:
             raise EngineError(f"no decoder process can be started: {error}") from error
         self._tasks = [asyncio.create_task(lane.run()) for lane in self.lanes]
@@ -127,6 +128,11 @@ class DecodePool:
                 picture.pixels.result().release()
             raise
 
+    def processes(self) -> list[Killable]:
+        """Those of the decoders, and the one that forks them."""
+        found: list[Killable] = [lane.decoder for lane in self.lanes if isinstance(lane.decoder, DecoderProcess)]
+        return [*found, FORK_SERVER] if self._settings.workers == "process" else found
+
     def _make(self) -> Decoder:
         if self._settings.workers == "process":
             return DecoderProcess(self._memory, self._limits, self._executor)
@@ -155,25 +161,29 @@ class Lane:
         self._metrics, self._settings = metrics, settings
         self.decoder: Decoder | None = None
 
-    async def start(self) -> None:
-        """Start a decoder.
+    async def living(self, attempts: int | None = None) -> Decoder:
+        """The decoder, or a new one; the pauses between attempts to start one grow.
 
         Raises:
-            DecoderLostError, OSError: it can't be started.
+            DecoderLostError, OSError: so many attempts failed.
         """
-        decoder = self._make()
-        try:
-            await decoder.start()
-        except BaseException:
-            await decoder.end()
-            raise
-        self.decoder = decoder
+        failures = 0
+        while self.decoder is None:
+            try:
+                self.decoder = await self._started()
+            except (OSError, DecoderLostError) as error:
+                log.warning("a decoder could not be started: %r", error)
+                if failures + 1 == attempts:
+                    raise
+                await asyncio.sleep(self._settings.pause_s(failures))
+                failures += 1
+        return self.decoder
 
     async def run(self) -> None:
         """Decode what comes, until cancelled."""
         try:
             while True:
-                await self._living()
+                await self.living()
                 picture, block = await self._line.next()
                 try:
                     await self._serve(picture, block)
@@ -210,7 +220,7 @@ class Lane:
     async def _write(self, picture: Picture, block: Block) -> None:
         """Have it decoded, by another decoder when one dies; afterwards nothing writes into the block."""
         for attempt in range(1, ATTEMPTS + 1):
-            decoder = await self._living()
+            decoder = await self.living()
             try:
                 await decoder.decode(picture, block)
                 break
@@ -223,18 +233,14 @@ class Lane:
                 await self._end()
                 raise
 
-    async def _living(self) -> Decoder:
-        """The decoder, or a new one; the pauses between attempts to start one grow."""
-        failures = 0
-        while self.decoder is None:
-            try:
-                await self.start()
-            except (OSError, DecoderLostError) as error:
-                pause_s = self._settings.restart_backoff_s * 2 ** min(failures, 16)
-                failures += 1
-                log.warning("a decoder could not be started: %r", error)
-                await asyncio.sleep(min(pause_s, self._settings.restart_backoff_max_s))
-        return self.decoder
+    async def _started(self) -> Decoder:
+        decoder = self._make()
+        try:
+            await decoder.start()
+        except BaseException:
+            await decoder.end()
+            raise
+        return decoder
 
     async def _end(self) -> None:
         decoder, self.decoder = self.decoder, None

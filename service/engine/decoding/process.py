@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Final, TypeVar
 
@@ -16,10 +17,12 @@ from service.engine.decoding.base import DecodeLimits, DecoderLostError, Picture
 from service.engine.decoding.child import main
 from service.engine.decoding.memory import PixelMemory
 from service.engine.decoding.protocol import REPLY, Reply, Task, reply_length, request_head, unpacked
+from service.engine.fork_server import ForkServer
 from vlm_ood.errors import ImageError
 
 START_S: Final = 60.0
 GRACE_S: Final = 1.0  # for a picture whose caller has left: a new process costs more than the end of most pictures
+FORK_SERVER: Final = ForkServer(forkserver._forkserver)  # that of the context
 REMEDY: Final = "shrink the image, or save it as a baseline JPEG"
 
 T = TypeVar("T")
@@ -50,12 +53,20 @@ class DecoderProcess:
         return self._process.pid
 
     async def start(self) -> None:
-        await self._blocking(self._start)
+        try:
+            await self._blocking(self._start)
+        except EOFError as error:
+            raise OSError("the fork server of the decoders ended") from error
         try:
             async with asyncio.timeout(START_S):
                 await self._receive()
         except (OSError, ValueError, TimeoutError) as error:
             raise DecoderLostError("crash", ImageError("a decoder died before it was ready: see the log")) from error
+
+    def kill(self) -> None:
+        """End the process now; `decode` and `end` notice."""
+        with suppress(ValueError):  # closed already
+            self._process.kill()
 
     async def decode(self, picture: Picture, block: Block) -> None:
         asking = asyncio.create_task(self._ask(picture, block))

@@ -16,6 +16,7 @@ from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
 from service.engine.schedule.supervisor import Supervisor
 from service.engine.settings import EngineSettings, cores
+from service.engine.stopped import Killable
 from service.engine.worker.base import Worker, WorkerGoneError, WorkerPlan
 from service.engine.worker.inline import InlineWorker
 from service.engine.worker.process import ProcessWorker
@@ -74,6 +75,10 @@ class Fleet:
     def workers(self) -> list[Worker]:
         """The workers whose processes run."""
         return [supervisor.worker for supervisor in self._supervisors if supervisor.worker is not None]
+
+    def processes(self) -> list[Killable]:
+        """Those of the workers."""
+        return [worker for worker in self.workers() if isinstance(worker, ProcessWorker)]
 
     async def load(self, name: str) -> EncoderInfo:
         """Load an encoder on every worker that is ready.

@@ -22,7 +22,7 @@ from service.engine.schedule.outage import Outage
 from service.engine.schedule.queue import FairQueue
 from service.engine.schedule.retry import isolate, reclaim
 from service.engine.schedule.watchdog import HANGS_S, Watchdog
-from service.engine.settings import EngineSettings
+from service.engine.settings import START_ATTEMPTS, EngineSettings
 from service.engine.worker.base import Worker, WorkerGoneError
 from service.engine.worker.protocol import Loaded
 from vlm_ood.encoders.outputs import POOLED
@@ -49,7 +49,7 @@ class Supervisor:
     Attributes:
         ready: set while a worker takes batches.
         settled: set once a worker is ready or `failure` is known.
-        failure: why the last worker ended, until the next one is ready.
+        failure: why no worker comes up, though further ones are started; None while that is not known.
     """
 
     def __init__(
@@ -91,8 +91,7 @@ class Supervisor:
                 await self._live()
             except Exception as error:  # of any class: a device without a supervisor would be lost for good
                 log.warning("worker lost: %r", error)
-                self.failure = error
-                self.settled.set()
+                self._settle(error)
             pause_s = self._pause_s()
             self._failures += 1
             self._outage.begin(pause_s)
@@ -136,10 +135,15 @@ class Supervisor:
         if self._worker is not None and self._loaded.pop(name, None) is not None:
             await self._worker.unload(name)
 
+    def _settle(self, error: Exception) -> None:
+        """Tell who waits for the first worker when a further one is of no use, or none of many came up."""
+        if isinstance(error, VlmOodError) or self._failures + 1 >= START_ATTEMPTS:
+            self.failure = error
+            self.settled.set()
+
     def _pause_s(self) -> float:
         """Before the next start: twice as long after each that served no batch."""
-        pause_s = self._settings.restart_backoff_s * 2.0 ** min(self._failures, 16)
-        return min(pause_s, self._settings.restart_backoff_max_s)
+        return self._settings.pause_s(self._failures)
 
     async def _live(self) -> None:
         worker = self._make()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +20,13 @@ from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
 from service.engine.schedule.supervisor import Supervisor
 from service.engine.schedule.watchdog import HANGS_S, SUSPECT
+from service.engine.settings import START_ATTEMPTS
 from service.engine.worker.base import WorkerGoneError
 from service.engine.worker.protocol import EncodedImages, EncodedText, HeadWork, Loaded
 from tests.service.engine.stand_ins import PATIENCE_S, FakeClock, item, settle
 from tests.service.engine.test_items import INFO
 from vlm_ood.encoders.outputs import POOLED, Outputs
+from vlm_ood.errors import EncoderError
 
 LOAD_S = 0.5  # of those that die over it
 KEY = BatchKey("fake", POOLED, 4)
@@ -37,10 +40,13 @@ class StandIn:
         clock: on which it loads.
         load_s: how long that takes.
         dies: while it loads.
+        error: with which the load ends.
     """
 
-    def __init__(self, clock: FakeClock, load_s: float = 0.0, *, dies: bool = False) -> None:
-        self._clock, self._load_s, self._dies = clock, load_s, dies
+    def __init__(
+        self, clock: FakeClock, load_s: float = 0.0, *, dies: bool = False, error: Exception | None = None
+    ) -> None:
+        self._clock, self._load_s, self._dies, self._error = clock, load_s, dies, error
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.answers = asyncio.Event()
         self.answers.set()
@@ -54,6 +60,8 @@ class StandIn:
         if self._dies:
             self.lost.set_result("killed while it loaded")
             raise WorkerGoneError("killed while it loaded")
+        if self._error is not None:
+            raise self._error
         return Loaded(replace(INFO, name=name), 4, ())
 
     async def unload(self, name: str) -> None:
@@ -126,6 +134,14 @@ class Site:
         await settle()
         return one.result.result().features.pooled
 
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Within this context workers are started."""
+        running = asyncio.create_task(self.supervisor.run())
+        yield
+        running.cancel()
+        await asyncio.wait([running])
+
     def _make(self) -> StandIn:
         self.made.append(self.coming.pop(0) if self.coming else StandIn(self.clock, 30.0))
         return self.made[-1]
@@ -137,10 +153,8 @@ class Site:
 @pytest_asyncio.fixture
 async def site() -> AsyncIterator[Site]:
     site = Site()
-    running = asyncio.create_task(site.supervisor.run())
-    yield site
-    running.cancel()
-    await asyncio.wait([running])
+    async with site.running():
+        yield site
 
 
 async def test_a_worker_killed_while_it_loads_is_replaced_after_ever_longer_pauses(site: Site) -> None:
@@ -262,3 +276,29 @@ async def test_what_a_silent_worker_has_is_failed_when_it_can_not_be_done_in_tim
     site.supervisor.fail_before(1.5e9, NotReady("no worker", 30.0))
     assert isinstance(soon.result.exception(), NotReady)
     assert not later.result.done()
+
+
+async def test_deaths_in_the_first_start_are_retried_and_told_only_when_none_of_many_came_up() -> None:
+    site = Site()
+    site.coming = [StandIn(site.clock, LOAD_S, dies=True) for _ in range(START_ATTEMPTS)]
+    async with site.running():
+        await settle()
+        while len(site.made) < START_ATTEMPTS:
+            assert not site.supervisor.settled.is_set()
+            assert site.supervisor.failure is None
+            await site.clock.advance(LOAD_S)
+        await site.clock.advance(LOAD_S)
+        assert site.supervisor.settled.is_set()
+        assert isinstance(site.supervisor.failure, WorkerGoneError)
+        await site.clock.advance(SETTINGS.restart_backoff_max_s + 31)
+        assert site.answers(), "a further one was started all the same"
+        assert site.supervisor.failure is None
+
+
+async def test_an_encoder_that_can_not_be_loaded_is_told_at_once() -> None:
+    site = Site()
+    site.coming = [StandIn(site.clock, LOAD_S, error=EncoderError("no such checkpoint"))]
+    async with site.running():
+        await site.clock.advance(LOAD_S)
+        assert site.supervisor.settled.is_set()
+        assert isinstance(site.supervisor.failure, EncoderError)

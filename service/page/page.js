@@ -43,7 +43,7 @@ async function scoreAll(signal) {
   const [path, fields] = known ? [`/v1/detectors/${known.id}/score`, {}] : ["/v1/score", asked];
   const answers = await score(path, files, { ...fields, top: 3 }, asking.progress("Scored", files.length, signal));
   answers.forEach((answer, row) => (answer.url = urls[row]));
-  results.show(answers, known ? known.threshold + known.tolerance : null, origin(known, asked));
+  results.show(answers, known ? known.threshold + known.tolerance : null, origin(known, asked, answers));
   asking.say(`Done: ${counted(answers.length, "image")}.`);
   byId("summary").focus({ preventScroll: true });
   byId("results").scrollIntoView({ behavior: still() ? "auto" : "smooth", block: "start" });
@@ -51,11 +51,13 @@ async function scoreAll(signal) {
 
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-const origin = (known, { method, encoder }) =>
+const origin = (known, { method, encoder }, answers) =>
   `${method} on ${encoder}, highest score first. ` +
   (known
     ? `The threshold keeps ${percent(known.keep)} of ${counted(known.images, "calibration image")}.`
-    : "No calibration: set the threshold yourself.");
+    : answers.some((answer) => answer.decision != null)
+      ? "No calibration: the method's own rule decides, until you set a threshold."
+      : "No calibration: set the threshold yourself.");
 
 const calibrationOf = (asked) => (calibrated?.content === JSON.stringify(asked) ? calibrated : null);
 

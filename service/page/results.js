@@ -16,7 +16,7 @@ export function scaleOf(values) {
   return { place: (value) => (value - start) / width, value: (place) => start + place * width };
 }
 
-/** Shows the answers; a threshold of null leaves the images undecided until the slider moves. */
+/** Shows the answers; where the threshold is null, the method's own rule decides, if it has one, until the slider moves. */
 export class Results {
   #items = [];
   #scale = scaleOf([0]);
@@ -57,31 +57,32 @@ export class Results {
     card.querySelector(".error").remove();
     const dot = document.createElement("i");
     for (const element of [bar, dot]) element.style.setProperty("--at", at);
-    return { score: answer.score, card, bar, mark, dot, badge: card.querySelector(".badge") };
+    return { score: answer.score, own: answer.decision, card, bar, mark, dot, badge: card.querySelector(".badge") };
   }
 
   #decide() {
     const threshold = this.#threshold;
-    let out = 0;
+    let [out, decided] = [0, 0];
     for (const item of this.#items) {
-      const decision = threshold === null ? "" : item.score > threshold ? "out" : "in";
+      const decision = threshold === null ? (item.own ?? "") : item.score > threshold ? "out" : "in";
       out += decision === "out";
+      decided += decision !== "";
       item.badge.className = `badge ${decision}`;
       item.badge.textContent = { out: "out-of-distribution", in: "in-distribution" }[decision] ?? "undecided";
       item.bar.className = item.dot.className = decision;
       item.mark.hidden = threshold === null;
       if (threshold !== null) item.mark.style.setProperty("--at", this.#scale.place(threshold));
     }
-    const told = summary(threshold, out, this.#items.length);
+    const told = summary(decided, out, this.#items.length);
     byId("summary").textContent = told;
-    byId("threshold-value").textContent = threshold === null ? "drag to set" : number(threshold);
+    byId("threshold-value").textContent = threshold !== null ? number(threshold) : decided ? "the method's own rule" : "drag to set";
     byId("threshold").setAttribute("aria-valuetext", threshold === null ? "not set" : `${number(threshold)}: ${told}`);
   }
 }
 
-function summary(threshold, out, total) {
+function summary(decided, out, total) {
   if (!total) return "No image could be scored";
-  if (threshold === null) return `${counted(total, "image")} scored, none decided yet`;
+  if (!decided) return `${counted(total, "image")} scored, none decided yet`;
   return `${out} of ${counted(total, "image")} ${out === 1 ? "is" : "are"} out-of-distribution`;
 }
 

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from service.errors import BusyError
 from service.storage.base import Base
 from service.storage.database import Database
+from service.storage.failures import file_error
 from vlm_ood.errors import StorageError
 
 GRACE_S: Final = 3600.0  # far longer than any request takes from reading a row to reading its file
@@ -110,9 +111,7 @@ class Blobs:
         except OSError as error:
             with suppress(OSError):
                 path.unlink()
-            raise StorageError(
-                f"{path} can't be written: {error.strerror}; free some space, or make {self.folder} writable"
-            ) from error
+            raise file_error(error, path) from error
         return name
 
     def _sweep(self) -> None:

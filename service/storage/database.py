@@ -10,7 +10,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.storage.failures import storage_error
+from service.storage.failures import callers_error, operators_error
 from service.storage.upgrade import upgrade
 from service.threads import in_thread
 from vlm_ood.errors import StorageError
@@ -32,8 +32,10 @@ class Database:
     def __init__(self, url: str, threads: int = 4) -> None:
         self._engine = _engine(url)
         try:
-            with self._storage_errors():
-                upgrade(self._engine)
+            upgrade(self._engine)
+        except DBAPIError as error:
+            self._engine.dispose()
+            raise operators_error(error, self._engine) from error
         except BaseException:
             self._engine.dispose()
             raise
@@ -71,7 +73,7 @@ class Database:
         except IntegrityError:
             raise
         except DBAPIError as error:
-            raise storage_error(error, self._engine) from error
+            raise callers_error(error, self._engine) from error
 
 
 def _engine(url: str) -> Engine:

@@ -48,11 +48,25 @@ def test_negative_words_say_what_pulled_an_image_out(page: Page) -> None:
     expect(first.locator(".negatives")).to_contain_text("lime")
 
 
-def test_negated_prompts(page: Page) -> None:
+def test_negated_prompts_decide_by_the_rule_of_the_method(page: Page) -> None:
     page.get_by_label("Method").select_option("clipn")
     expect(page.get_by_label("Negated prompts")).to_be_visible()
-    score(page, *PICTURES)
+    with page.expect_response("**/v1/score") as answered:
+        score(page, *PICTURES)
     expect(page.locator(".card .score")).to_have_count(3)
+    results = answered.value.json()["results"]
+    ruled = {each["image"]: each["decision"] for each in results}
+    assert set(ruled.values()) <= {"in", "out"}
+    out = list(ruled.values()).count("out")
+    for image, decision in ruled.items():
+        card = page.locator(".card", has=page.get_by_role("heading", name=image))
+        expect(card.locator(".badge")).to_have_text({"in": "in-distribution", "out": "out-of-distribution"}[decision])
+    expect(page.locator("#summary")).to_contain_text(f"{out} of 3 images")
+    expect(page.locator("#threshold-value")).to_have_text("the method's own rule")
+    expect(page.locator("#origin")).to_contain_text("the method's own rule decides")
+    page.get_by_role("slider").focus()
+    page.keyboard.press("Home")  # a threshold of the user's own takes the place of the rule
+    expect(page.locator(".badge")).to_have_text(["out-of-distribution"] * 3)
 
 
 def test_dragging_the_threshold_flips_decisions(page: Page) -> None:

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from service.errors import BusyError
 from service.run import run
 from service.settings import Settings
-from service.storage.failures import storage_error
+from service.storage.failures import callers_error
 from tests.service.banks.files import colours, upload
 from tests.service.conftest import Start, services_of
 from tests.service.fakes import files, png
@@ -48,12 +48,14 @@ WRITES: dict[str, Callable[[TestClient, str], Any]] = {
 
 
 def check_refused(client: TestClient, detector: str, remedy: str) -> None:
-    """Every write answers 507 with this remedy; scores go on."""
+    """Every write answers 507 with this remedy and tells no path; scores go on."""
+    folder = str(services_of(client).settings.data)
     before = score(client, detector)
     for name, write in WRITES.items():
         answer = write(client, detector)
         assert answer.status_code == 507, (name, answer.text)
         assert remedy in answer.json()["detail"], name
+        assert folder not in answer.text, name
         assert answer.headers["content-type"] == "application/problem+json"
     assert score(client, detector) == before
     assert client.post("/v1/score", files=files(png()), data={"classes": ["tan", "teal"]}).status_code == 200
@@ -111,6 +113,7 @@ def test_a_file_that_cannot_be_written_leaves_the_calibration_before(
             assert answer.status_code == 507
             assert os.strerror(number) in answer.json()["detail"]
             assert "free some space, or make" in answer.json()["detail"]
+            assert str(services_of(client).settings.data) not in answer.text
     assert score(client, calibrated) == before
     check_all_is_well(client, calibrated)
 
@@ -198,4 +201,4 @@ def test_a_database_that_others_write_is_busy_and_not_full(tmp_path: Path) -> No
         connection.exec_driver_sql("CREATE TABLE a (b INTEGER)")
     other.close()
     engine.dispose()
-    assert isinstance(storage_error(raised.value, engine), BusyError)
+    assert isinstance(callers_error(raised.value, engine), BusyError)

@@ -12,7 +12,8 @@ from benchmarks.hostile.runner import CROWD
 from benchmarks.hostile.target import Target
 from benchmarks.hostile.wire import Answer, ask, form, request
 from benchmarks.server import below, resident_of
-from tests.service.hostile import Hostile, photograph, requests
+from tests.hostile_images import photograph
+from tests.service.hostile import Hostile, requests
 
 CLIENTS = 32
 PHOTOGRAPHS = 100

@@ -7,17 +7,7 @@ from random import Random
 from benchmarks.hostile.phases import Bounds, Outcome, phase
 from benchmarks.hostile.target import Target, answers_of, unseen
 from benchmarks.hostile.wire import Answer
-from tests.service.hostile import Picture
-from tests.service.hostile_pictures import (
-    bombs,
-    floating,
-    one_tile,
-    other_formats,
-    pages,
-    plain,
-    scans,
-    truncated,
-)
+from tests.hostile_images import Picture, bombs, floating, one_tile, other_formats, pages, plain, scans, truncated
 
 SCANS = 300_000  # 17 MB, half an hour of one core
 PAGES = 160_000  # 16 MB

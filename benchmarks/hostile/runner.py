@@ -9,11 +9,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.hostile.judge import Report, broken_bounds
+from benchmarks.hostile.mounts import small
 from benchmarks.hostile.observer import Observer
 from benchmarks.hostile.phases import Needs, Outcome, Phase, SkippedError
 from benchmarks.hostile.target import ATTACKER, VICTIMS, Target
@@ -80,7 +81,8 @@ class Runner:
     def _one(self, phase: Phase) -> Report:
         empty = Report(phase.name, phase.does, phase.bounds, Outcome(Counter()))
         try:
-            with disk(self._folder, phase.needs.disk_mib):
+            mib = phase.needs.disk_mib
+            with small(self._folder / "disk", mib) if mib else nullcontext():
                 return asyncio.run(self._attacked(phase))
         except SkippedError as skipped:
             return replace(empty, skipped=str(skipped))
@@ -160,24 +162,3 @@ def make_keys(data: Path, tree: Path) -> dict[str, str]:
     command = [sys.executable, "-c", CALLS, json.dumps(calls)]
     made = subprocess.run(command, cwd=tree, env=environment_of(tree), check=True, capture_output=True, text=True)
     return dict(zip(KEYS, made.stdout.split(), strict=True))
-
-
-@contextmanager
-def disk(folder: Path, mib: int | None) -> Iterator[None]:
-    """A small file system of its own as "disk" in the folder; nothing without a size.
-
-    Raises:
-        SkippedError: only root may make one.
-    """
-    if mib is None:
-        yield
-        return
-    mounted = folder / "disk"
-    mounted.mkdir(exist_ok=True)
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", mounted], capture_output=True)
-    if made.returncode:
-        raise SkippedError(f"needs a file system of its own, which only root may mount: {made.stderr.decode().strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", mounted], check=True)

@@ -1,14 +1,13 @@
 """Writes that meet each other, a full disk, or a read-only folder."""
 
 import asyncio
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.hostile.phases import Needs, Outcome, SkippedError, phase
+from benchmarks.hostile.mounts import frozen
+from benchmarks.hostile.phases import Needs, Outcome, phase
 from benchmarks.hostile.target import Target, answers_of, unseen
 from benchmarks.hostile.wire import Answer
 from benchmarks.hostile.writes import calibrate, make_detector
@@ -108,20 +107,3 @@ def fill(path: Path) -> None:
         with suppress(OSError), path.open("ab", buffering=0) as file:
             while file.write(bytes(size)) == size:
                 pass
-
-
-@contextmanager
-def frozen(folder: Path) -> Iterator[None]:
-    """The folder is read-only for whoever opens a file in it.
-
-    Raises:
-        SkippedError: only root can do that.
-    """
-    for command in (["mount", "--bind", str(folder), str(folder)], ["mount", "-o", "remount,bind,ro", str(folder)]):
-        done = subprocess.run(command, capture_output=True)
-        if done.returncode:
-            raise SkippedError(f"needs root, to make the folder read-only: {done.stderr.decode().strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)

@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.hostile.wire import HANG_S, Address, Answer, ask, form, request
 from benchmarks.server import Server, below, own_address, resident_of
-from tests.service.hostile import CLASSES, Picture, photograph
+from tests.hostile_images import Picture, photograph
+from tests.service.hostile import CLASSES
 
 ATTACKER, VICTIMS = "attacker", ("first", "second")
 SOURCES = {VICTIMS[0]: "127.0.0.11", VICTIMS[1]: "127.0.0.12"}

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tests.service.hostile import CLASSES, Picture
+from tests.hostile_images import Picture
+from tests.service.hostile import CLASSES
 
 HANG_S = 15.0  # the server's own deadline is ten seconds
 BOUNDARY = "hostile"

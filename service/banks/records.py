@@ -29,16 +29,12 @@ def or_bank(tag: str) -> Discriminator:
     return Discriminator(kind)
 
 
-ClassNames = Annotated[
-    list[Name],
-    Field(
-        description="Class names.",
-        fail_fast=True,
-        min_length=1,
-        max_length=ceilings.CLASSES,
-        examples=[["cat", "coffee", "rocket"]],
-    ),
-]
+def _some_names(description: str, most: int, *example: str) -> Any:
+    """What is said of a list of names, of which there must be one."""
+    return Field(description=description, fail_fast=True, min_length=1, max_length=most, examples=[list(example)])
+
+
+ClassNames = Annotated[list[Name], _some_names("Class names.", ceilings.CLASSES, "cat", "coffee", "rocket")]
 Words = Annotated[list[Name], Field(fail_fast=True, max_length=ceilings.WORDS)]
 Restriction = Annotated[list[Name], Field(fail_fast=True, max_length=ceilings.RESTRICTIONS)]
 Classes = Annotated[Annotated[ClassNames, Tag("names")] | Annotated[BankReference, Tag("bank")], or_bank("names")]
@@ -58,16 +54,7 @@ class BankOptions(Asked):
 class SupportOptions(BankOptions):
     """Options of labelled images: the fields of a form with the files `images`."""
 
-    labels: Annotated[
-        list[Name],
-        Field(
-            description="One class name per image, in order.",
-            fail_fast=True,
-            min_length=1,
-            max_length=ceilings.IMAGES,
-            examples=[["cat"]],
-        ),
-    ]
+    labels: Annotated[list[Name], _some_names("One class name per image, in order.", ceilings.IMAGES, "cat")]
 
 
 class TemplatesJson(BankOptions):

@@ -19,7 +19,7 @@ from benchmarks.hostile.phases import Bounds, Outcome
 from benchmarks.hostile.storage import decides, outcome_of
 from benchmarks.hostile.table import as_json, cells, markdown
 from benchmarks.hostile.wire import Address, Answer, ask, form, request
-from tests.service.hostile_pictures import pages, scans, truncated
+from tests.hostile_images import pages, scans, truncated
 
 WELL = Observed([0.01] * 100, [("200", 0.1)] * 99 + [("200", 0.2)], {"all": 1500.0, "server": 1500.0})
 QUIET = Outcome(Counter({"422": 3}))

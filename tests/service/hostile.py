@@ -1,18 +1,14 @@
 """Harmful and malformed requests."""
 
 import base64
-import io
 import json
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
-from PIL import Image
-
-Picture = tuple[str, bytes]
+from tests.hostile_images import Picture, animation, bomb, inflating, photograph
 
 
 @dataclass(frozen=True)
@@ -23,38 +19,6 @@ class Hostile:
     method: str = "POST"
     path: str = "/v1/score"
     sent: dict[str, Any] = field(default_factory=dict)
-
-
-def bomb(side: int = 60_000) -> bytes:
-    """A PNG of a few hundred bytes that declares billions of pixels."""
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) + _chunk(
-        b"IDAT", zlib.compress(bytes(10_000))
-    ) + _chunk(b"IEND", b"")  # fmt: skip
-
-
-def inflating() -> bytes:
-    """A PNG within the limit on pixels whose data inflate to far more than it declares, and a large comment."""
-    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0))
-    comment = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000), 9))
-    data = _chunk(b"IDAT", zlib.compress(bytes(50_000_000), 9))
-    return b"\x89PNG\r\n\x1a\n" + head + comment + data + _chunk(b"IEND", b"")
-
-
-def photograph(random: Random, kind: str = "JPEG", size: tuple[int, int] = (160, 120)) -> bytes:
-    """Noise over a colour."""
-    image = Image.new("RGB", size, tuple(random.randrange(256) for _ in range(3)))
-    image.paste(Image.frombytes("RGB", (32, 32), random.randbytes(32 * 32 * 3)), (8, 8))
-    buffer = io.BytesIO()
-    image.save(buffer, kind)
-    return buffer.getvalue()
-
-
-def animation() -> bytes:
-    """A GIF of many frames."""
-    frames = [Image.new("P", (64, 64), row) for row in range(50)]
-    buffer = io.BytesIO()
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
-    return buffer.getvalue()
 
 
 CLASSES: Final = ["cat", "coffee", "rocket"]
@@ -235,7 +199,3 @@ def _banks(random: Random) -> Hostile:
     if random.random() < 0.7:
         del sent["data"]
     return Hostile("bank", path="/v1/banks", sent=sent)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -13,7 +13,8 @@ from service.app import create_app
 from service.engine import LocalEngine
 from service.settings import Settings
 from tests.fakes import FakeEncoder
-from tests.service.hostile import CLASSES, Hostile, photograph, requests
+from tests.hostile_images import photograph
+from tests.service.hostile import CLASSES, Hostile, requests
 from vlm_ood.encoders.base import Encoder
 from vlm_ood.encoders.device import Precision
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,22 +27,14 @@ class SlowEngine(FakeEngine):
         super().__init__()
         self.text_gate, self.asked, self.stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def encode_text(
-        self,
-        encoder: str,
-        prompts: Sequence[str],
-        *,
-        tenant: str = "",
-        normalise: bool = True,
-        deadline_s: float | None = None,
-    ) -> Tensor:
+    async def encode_text(self, encoder: str, prompts: Sequence[str], **options: Any) -> Tensor:
         self.asked.set()
         try:
             await self.text_gate.wait()
         except asyncio.CancelledError:
             self.stopped.set()
             raise
-        return await super().encode_text(encoder, prompts, normalise=normalise, deadline_s=deadline_s)
+        return await super().encode_text(encoder, prompts, **options)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from service.detectors.store import DetectorStore
 from service.errors import ConflictError, NotFoundError
 from service.storage.blobs import Blobs, UnreferencedBlob
 from service.storage.database import Database
+from tests.service.storage.rows import bank_row
 from vlm_ood.tasks import DetectorSpec, StoredBank, TaskSpec, TemplateBank
 
 
@@ -36,21 +36,7 @@ def store(database: Database, tmp_path: Path) -> BankStore:
 
 
 def bank(number: int = 0, tenant: str = "a", digest: str = "d") -> BankRow:
-    return BankRow(
-        id=f"bnk_{number}",
-        tenant=tenant,
-        kind="text",
-        label="",
-        spec=None,
-        digest=digest,
-        rows=2,
-        dim=4,
-        encoder="fake",
-        encoder_digest="e",
-        blob="",
-        nbytes=0,
-        created_at=datetime.now(UTC),
-    )
+    return bank_row(str(number), digest, tenant=tenant)
 
 
 async def test_equal_banks_sent_at_once_are_one(store: BankStore, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from service.errors import ConflictError, NotFoundError
 from service.storage.blobs import Blobs, UnreferencedBlob
 from service.storage.database import Database
 from tests.service.storage.conftest import NewUrl
+from tests.service.storage.rows import bank_row
 from vlm_ood.errors import StorageError
 from vlm_ood.tasks import DetectorSpec, TaskSpec, TemplateBank
 
@@ -137,18 +138,7 @@ async def test_detectors_deleted_and_calibrated_at_once_leave_nothing(stored: St
 
 
 def bank(content: bytes) -> BankRow:
-    return BankRow(
-        id=f"bank_{content.decode()}",
-        tenant="a",
-        kind="text",
-        label="",
-        digest=content.hex(),
-        rows=1,
-        dim=1,
-        encoder="embedded",
-        encoder_digest="",
-        created_at=datetime.now(UTC),
-    )
+    return bank_row(content.decode(), content.hex())
 
 
 async def test_equal_banks_stored_and_deleted_at_once_leave_one_file_or_none(stored: Stored) -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from threading import Barrier
@@ -25,6 +24,7 @@ from service.storage.blobs import Blobs, UnreferencedBlob
 from service.storage.database import Database
 from tests.service.storage.conftest import NewUrl
 from tests.service.storage.processes import run
+from tests.service.storage.rows import bank_row
 from vlm_ood.tasks import DetectorSpec, TaskSpec, TemplateBank
 
 SPEC = DetectorSpec("mcm", TaskSpec(TemplateBank(("a", "b")), "embedded"))
@@ -54,10 +54,10 @@ class Stores:
         await self.detectors.create("a", SPEC)
 
     async def upload_bank(self) -> None:
-        await self.banks.create(_bank("uploaded"), b"vectors")
+        await self.banks.create(bank_row("uploaded", "uploaded"), b"vectors")
 
     async def make_bank(self) -> None:
-        await self.banks.create(_bank("made", {"kind": "templates"}), None, ["bnk_uploaded"])
+        await self.banks.create(bank_row("made", "made", spec={"kind": "templates"}), None, ["bnk_uploaded"])
 
     async def delete_banks(self) -> None:
         await self.banks.delete("a", "bnk_made")
@@ -113,23 +113,6 @@ WRITES: tuple[Callable[[Stores], Awaitable[None]], ...] = (
     Stores.delete_upload,
     Stores.delete_detector,
 )
-
-
-def _bank(name: str, spec: dict[str, Any] | None = None) -> BankRow:
-    return BankRow(
-        id=f"bnk_{name}",
-        tenant="a",
-        kind="text",
-        label="",
-        spec=spec,
-        digest=name,
-        rows=1,
-        dim=1,
-        encoder="embedded",
-        encoder_digest="",
-        blob="",
-        created_at=datetime.now(UTC),
-    )
 
 
 def write_and_die(url: str, folder: Path, acknowledged: Path, point: int, _: Barrier) -> None:

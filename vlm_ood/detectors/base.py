@@ -82,7 +82,8 @@ class Detector(ABC, Generic[State]):
     The class variables say what it is: `name` (its registered name), `paper` (authors, title, venue, year, arXiv
     number), `needs` (the parts of a Task beyond the classes that it can't do without), `uses` (those that it reads
     where they are given), `outputs` (what it reads of an image), `min_classes`, `min_images_per_class` (labelled images
-    that each class must have; 0 where only their total counts).
+    that each class must have; 0 where only their total counts), `reads_classes` (False for one that compares images
+    with the labelled images alone, never with the vectors of the classes).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -94,6 +95,7 @@ class Detector(ABC, Generic[State]):
     outputs: ClassVar[Outputs] = POOLED
     min_classes: ClassVar[int] = 2
     min_images_per_class: ClassVar[int] = 0
+    reads_classes: ClassVar[bool] = True
 
     @classmethod
     def reads(cls) -> frozenset[str]:

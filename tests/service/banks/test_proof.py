@@ -111,14 +111,16 @@ REDS = ["#ff0000", "#ee0000", "#dd0000", "#ff1111", "#ee1111", "#dd1111"]
 BLUES = ["#0000ff", "#0000ee", "#0000dd", "#1111ff", "#1111ee", "#1111dd"]
 
 
-def test_a_method_that_needs_labelled_images_is_served_and_survives_a_restart(start: Start, knn: str) -> None:
+@pytest.mark.usefixtures("knn")
+@pytest.mark.parametrize("method", ["knn", "kth_neighbour"])
+def test_a_method_that_needs_labelled_images_is_served_and_survives_a_restart(start: Start, method: str) -> None:
     client = start()
     labels = ["red thing"] * 6 + ["blue thing"] * 6
     bank = client.post("/v1/banks", files=files(*map(png, REDS + BLUES)), data={"labels": labels})
     assert bank.json()["images_per_class"] == {"red thing": 6, "blue thing": 6}
     spec = {
         "classes": ["blue thing", "red thing"],
-        "method": knn,
+        "method": method,
         "parameters": {"k": 2},
         "support": {"bank": bank.json()["id"]},
     }
@@ -133,10 +135,10 @@ def test_a_method_that_needs_labelled_images_is_served_and_survives_a_restart(st
     restarted = start()
     assert restarted.get(path).json()["state"] == "cold"
     assert restarted.post(f"{path}/score", files=asked).json() == before
-    assert [result["score"] for result in before["results"]] == pytest.approx(library_scores(), abs=1e-6)
+    assert [result["score"] for result in before["results"]] == pytest.approx(library_scores(method), abs=1e-6)
 
 
-def library_scores() -> list[float]:
+def library_scores(method: str) -> list[float]:
     """What the library says about the same three pictures."""
     encoder = FakeEncoder()
     limits = ImageLimits()
@@ -144,5 +146,5 @@ def library_scores() -> list[float]:
     known = encoder.encode_images([load_image(png(colour), limits) for colour in REDS + BLUES])
     task = Task(text_bank(encoder, ["blue thing", "red thing"]), support=Support(known, labels))
     asked = encoder.encode_images([load_image(png(colour), limits) for colour in ("red", "lime", "#0000fe")])
-    scores: list[float] = create_detector("kth_neighbour", k=2).fit(task).score(asked).tolist()
+    scores: list[float] = create_detector(method, k=2).fit(task).score(asked).tolist()
     return scores

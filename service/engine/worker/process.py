@@ -1,17 +1,22 @@
-"""A worker in a process of its own: spawned, so that this process never touches a GPU."""
+"""A worker in a process of its own, so that this process never touches a GPU."""
 
 import asyncio
 import atexit
 import itertools
+import logging
+import os
+import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from service.engine.decoding.arena import Block
 from service.engine.decoding.memory import PixelMemory
+from service.engine.fork_server import ForkServer
 from service.engine.worker.base import WorkerGoneError, WorkerPlan
 from service.engine.worker.main import main
 from service.engine.worker.protocol import (
@@ -32,9 +37,14 @@ from service.engine.worker.protocol import (
 )
 from vlm_ood.encoders.outputs import Outputs
 
+START_S = 60.0  # for a fork server to import, which takes five seconds
 STOP_S = 1.0  # an idle worker ends at once; killing one that does not loses nothing
 
+NAME = "vlm-ood-worker"
+
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class ProcessWorker:
@@ -43,10 +53,11 @@ class ProcessWorker:
     Args:
         plan: what it loads, and where.
         pixels: memory in which images lie.
+        forks: makes the process; without one, or when it fails, the process is spawned and imports for itself.
     """
 
-    def __init__(self, plan: WorkerPlan, pixels: PixelMemory) -> None:
-        self._plan = plan
+    def __init__(self, plan: WorkerPlan, pixels: PixelMemory, forks: ForkServer | None = None) -> None:
+        self._plan, self._forks = plan, forks
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[str] = self._loop.create_future()
         self._numbers = itertools.count()
@@ -54,11 +65,12 @@ class ProcessWorker:
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._sender = ThreadPoolExecutor(1, "send")
         self._reader = threading.Thread(target=self._read, name="receive", daemon=True)
+        self._pid: int | None = None
+        self._ended = False
         context = get_context("spawn")
         self._connection, self._theirs = context.Pipe()
-        self._process = context.Process(
-            target=main, args=(plan, pixels, self._theirs), name="vlm-ood-worker", daemon=True
-        )
+        self._arguments = plan, pixels, self._theirs
+        self._process: BaseProcess = context.Process(target=main, args=self._arguments, name=NAME, daemon=True)
 
     @property
     def lost(self) -> asyncio.Future[str]:
@@ -67,14 +79,17 @@ class ProcessWorker:
     @property
     def pid(self) -> int | None:
         """The id of the process; None before `start`."""
-        return self._process.pid
+        return self._pid
 
     async def start(self) -> None:
-        spawning = asyncio.ensure_future(asyncio.to_thread(self._process.start))
+        starting = asyncio.ensure_future(asyncio.to_thread(self._start))
         try:
-            await asyncio.shield(spawning)
+            await asyncio.wait({starting}, timeout=START_S)
+            if not starting.done() and self._forks is not None:
+                self._forks.kill()
+            await asyncio.shield(starting)
         except asyncio.CancelledError:
-            await spawning  # the thread goes on all the same, and `stop` must find the process
+            await starting  # the thread goes on all the same, and `stop` must find the process
             raise
         atexit.register(self.kill)  # it ignores SIGTERM, with which multiprocessing would end it
         self._theirs.close()  # else the pipe would not end with the process
@@ -99,11 +114,12 @@ class ProcessWorker:
         return await self._call(EncodedText, EncodeText(name, prompts))
 
     def kill(self) -> None:
-        with suppress(ValueError):  # closed already
-            self._process.kill()
+        if self._pid is not None and not self._ended:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)  # multiprocessing takes one for dead whose fork server is
 
     async def stop(self) -> None:
-        if self._process.pid is None:
+        if self._pid is None:
             self._theirs.close()
         elif self._waiting or not self._reader.is_alive():
             self.kill()  # nobody waits for what it does, such as loading an encoder
@@ -115,6 +131,23 @@ class ProcessWorker:
             except WorkerGoneError:
                 pass
         await asyncio.to_thread(self._end)
+
+    def _start(self) -> None:
+        """Runs in a thread of its own."""
+        self._process = self._started()
+        self._pid = self._process.pid
+
+    def _started(self) -> BaseProcess:
+        if self._forks is not None:
+            process = self._forks.process(main, self._arguments, NAME)
+            try:
+                process.start()
+            except (EOFError, OSError) as error:
+                log.warning("a worker could not be forked, and is spawned: %r", error)
+            else:
+                return process
+        self._process.start()
+        return self._process
 
     async def _call(self, kind: type[T], message: Message) -> T:
         if self._lost.done():
@@ -145,6 +178,9 @@ class ProcessWorker:
                 while True:
                     self._loop.call_soon_threadsafe(self._settle, self._connection.recv())
             except (EOFError, OSError):
+                self._ended = True
+                self._process.join(STOP_S)  # a fork server tells the exit code after the pipe has ended
+                self._exit_code = self._process.exitcode
                 self._loop.call_soon_threadsafe(self._lose)
 
     def _settle(self, reply: Reply) -> None:
@@ -154,8 +190,6 @@ class ProcessWorker:
 
     def _lose(self) -> None:
         if not self._lost.done():
-            with suppress(ValueError):  # closed already; `_end` has noted the code
-                self._exit_code = self._process.exitcode
             self._lost.set_result(f"the worker process ended with exit code {self._exit_code}")
         for future in self._waiting.values():
             if not future.done():
@@ -163,13 +197,13 @@ class ProcessWorker:
 
     def _end(self) -> None:
         """Wait for the process, kill it after `STOP_S`, and free its resources."""
-        if self._process.pid is not None:
-            self._process.join(STOP_S)
-            self.kill()
-            self._process.join()
-            self._exit_code = self._process.exitcode
+        if self._pid is not None:
             if self._reader.is_alive():
+                self._reader.join(STOP_S)
+                self.kill()
                 self._reader.join()
+            self._process.join()
+            self._ended = True
         self._sender.shutdown()
         self._connection.close()
         atexit.unregister(self.kill)

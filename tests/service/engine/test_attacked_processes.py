@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 
 from service.engine import EncodedImage, EngineSettings, LocalEngine, WorkerLost
+from service.engine.decoding.memory import LEAST_BYTES, PixelMemory
 from service.engine.decoding.process import FORK_SERVER
+from service.engine.fork_server import ForkServer
+from service.engine.schedule.fleet import forks_for
 from service.engine.stopped import is_stopped
+from service.engine.worker.base import WorkerPlan
+from service.engine.worker.process import ProcessWorker
 from tests.fakes import FakeEncoder
 from tests.service.engine.stand_ins import PATIENCE_S, load_mortal, picture
 from vlm_ood.encoders.device import Precision
@@ -97,12 +102,68 @@ async def test_stopped_decoders_and_what_forks_them_are_replaced(lives: Path) ->
 async def test_a_worker_that_is_stopped_while_it_loads_is_replaced(lives: Path) -> None:
     async with started() as engine:
         await encode(engine)
-        (before,) = engine._fleet.processes()
+        before, forks = engine._fleet.processes()
         before.kill()
         async with asyncio.timeout(PATIENCE_S):
-            while not (stopped := [each.pid for each in engine._fleet.processes() if each is not before]):
+            while (loading := engine._fleet.processes()[0]) in {before, forks}:
                 await asyncio.sleep(0)
-        assert stopped[0] is not None
-        os.kill(stopped[0], signal.SIGSTOP)
+        stopped = loading.pid
+        assert stopped is not None
+        os.kill(stopped, signal.SIGSTOP)
         await encode(engine)
-        assert [each.pid for each in engine._fleet.processes()] != stopped
+        assert engine._fleet.processes()[0].pid != stopped
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+async def test_what_forks_workers_is_replaced_and_the_worker_that_it_forked_can_still_be_killed(
+    lives: Path, number: signal.Signals
+) -> None:
+    async with started() as engine:
+        await encode(engine)
+        worker, forks = engine._fleet.processes()
+        assert worker.pid is not None
+        assert forks.pid is not None
+        os.kill(forks.pid, number)
+        await encode(engine)
+        assert engine._fleet.processes()[0] is worker, "it lives on"
+        worker.kill()
+        await gone(worker.pid)
+        await encode(engine)
+
+
+async def test_a_worker_that_can_not_be_forked_is_spawned(
+    lives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no_preload.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(tmp_path)
+    memory, forks = PixelMemory(LEAST_BYTES), ForkServer.of(["no_preload"])
+    memory.open()
+    worker = ProcessWorker(WorkerPlan(load_mortal, "cpu", "auto", 1, None), memory, forks)
+    try:
+        await worker.start()
+        assert (await worker.load("fake")).info.name == "fake"
+    finally:
+        await worker.stop()
+        forks.end()
+        memory.close()
+
+
+def test_what_forks_workers_has_one_thread() -> None:
+    """A lock that another thread holds at a fork stays locked in the child for ever."""
+    forks = forks_for(EngineSettings(device="cpu"))
+    if forks is None:
+        pytest.skip("workers are not forked beside CUDA")
+    child = forks.process(print, (), "child")
+    child.start()
+    child.join()
+    try:
+        assert len(list(Path(f"/proc/{forks.pid}/task").iterdir())) == 1
+    finally:
+        forks.end()
+
+
+async def gone(pid: int) -> None:
+    """Until the process has ended."""
+    async with asyncio.timeout(PATIENCE_S):
+        while Path(f"/proc/{pid}").exists():
+            await asyncio.sleep(0.01)

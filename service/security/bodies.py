@@ -15,7 +15,7 @@ from service.security.access import tenant_of
 from service.security.budget import ByteBudget, ByteShare
 
 
-@dataclass
+@dataclass(frozen=True)
 class BodyLimits:
     """Limits of bodies.
 

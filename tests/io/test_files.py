@@ -1,13 +1,16 @@
 """Tensors as bytes: what was written comes back to the bit, and anything else is an error."""
 
+import errno
 import json
+import os
 import struct
+from pathlib import Path
 
 import pytest
 import torch
 
 from vlm_ood.errors import StorageError
-from vlm_ood.io.files import DTYPES, MAX_AXES, tensors_from_bytes, tensors_to_bytes
+from vlm_ood.io.files import DTYPES, MAX_AXES, tensors_from_bytes, tensors_to_bytes, write_bytes
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values())
@@ -39,3 +42,20 @@ def test_what_is_not_read_is_a_storage_error(entry: dict[str, object], told: str
 def test_an_empty_tensor_is_a_storage_error() -> None:
     with pytest.raises(StorageError, match="empty"):
         tensors_from_bytes(tensors_to_bytes({"a": torch.empty(0, 2**40)}))
+
+
+def test_as_many_axes_as_the_limit_says_are_read() -> None:
+    most = {"t": torch.ones([1] * 8)}
+    assert tensors_from_bytes(tensors_to_bytes(most))[0]["t"].shape == most["t"].shape
+    with pytest.raises(StorageError, match="more than 8 axes"):
+        tensors_from_bytes(tensors_to_bytes({"t": torch.ones([1] * 9)}))
+
+
+def test_a_file_that_cannot_be_written_says_what_the_system_says(tmp_path: Path) -> None:
+    """And neither its number nor the name of the partial file."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError) as caught:
+        write_bytes(tmp_path / "file" / "below", b"content")
+    assert str(caught.value).startswith(f"{tmp_path / 'file' / 'below'} can't be written: ")
+    assert os.strerror(errno.ENOTDIR) in str(caught.value) or os.strerror(errno.EEXIST) in str(caught.value)
+    assert "[Errno" not in str(caught.value)

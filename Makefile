@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## score real photographs and write a report
 	@$(BIN)/vlm-ood demo --report demo-report
 
 test: $(VENV)/.dev ## install what tests need and pass them
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/.dev ## format, lint, types, spelling
 	@$(BIN)/ruff format --check .

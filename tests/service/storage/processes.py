@@ -3,8 +3,10 @@
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from itertools import count
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import ForkServerContext
 from threading import Barrier
 from typing import Any, Final
 
@@ -17,8 +19,7 @@ JOIN_S: Final = 120
 
 def run(target: Callable[..., None], *arguments: object, times: int = 1) -> list[int | None]:
     """The exit codes of processes that run this at once; the target gets a barrier as its last argument."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["service.calibration.store", "service.security.keys", "psycopg"])
+    context = _forking()
     barrier = context.Barrier(times)
     processes = [context.Process(target=target, args=(*arguments, barrier)) for _ in range(times)]
     for process in processes:
@@ -26,6 +27,15 @@ def run(target: Callable[..., None], *arguments: object, times: int = 1) -> list
     for process in processes:
         process.join(JOIN_S)
     return [process.exitcode for process in processes]
+
+
+@cache
+def _forking() -> ForkServerContext:
+    """Forks a process that has imported all that the targets need: to import it takes more time than they do."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # one that the engine's tests started has imported less
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tests.service.storage.test_kills", "psycopg"])
+    return context
 
 
 def open_it(url: str, barrier: Barrier) -> None:

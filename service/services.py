@@ -4,6 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -31,6 +32,7 @@ from service.security.fetch_slots import FetchSlots
 from service.security.fetching import Fetcher
 from service.security.keys import KeyStore
 from service.security.rate_limit import RateLimiter
+from service.security.waits import OutsideWaits
 from service.settings import Settings
 from service.storage.blobs import Blobs
 from service.storage.database import Database
@@ -114,16 +116,21 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         DiskCache(settings.data / "words"),
         settings.prepare_limit_s,
     )
+    waits = OutsideWaits(
+        min(settings.max_waiting, max(1, settings.max_connections // 2)), settings.max_waiting_per_tenant, metrics
+    )
+    long_wait = partial(waits.of, awaited="making")
     banks = MadeBanks(
         BankStore(database, blobs, settings.max_banks, settings.max_banks_bytes),
         building,
         max_bytes=settings.bank_cache_bytes,
         max_making=settings.max_preparing,
         wait_s=settings.prepare_wait_s,
+        waiting=long_wait,
     )
     make = Maker(building, banks).make
     in_flight = ByteBudget(settings.max_bytes_in_flight)
-    images = UploadEncoder(engine, _url_images(settings, in_flight), settings.max_images)
+    images = UploadEncoder(engine, _url_images(settings, in_flight, waits), settings.max_images)
     parsing = Parsing.of(settings)
     scorer = Scorer(images, judge_threads, metrics)
     return Services(
@@ -145,6 +152,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
             max_bytes=settings.detector_cache_bytes,
             max_making=settings.max_preparing,
             wait_s=settings.prepare_wait_s,
+            waiting=long_wait,
         ),
         scorer=scorer,
         calibrator=Calibrator(CalibrationStore(database, blobs), scorer, judge_threads),
@@ -154,9 +162,9 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
     )
 
 
-def _url_images(settings: Settings, in_flight: ByteBudget) -> UrlImages:
+def _url_images(settings: Settings, in_flight: ByteBudget, waits: OutsideWaits) -> UrlImages:
     slots = FetchSlots(settings.max_urls_at_once, settings.url_timeout_s)
-    return UrlImages(_fetcher(settings), in_flight, slots, settings.max_body_bytes)
+    return UrlImages(_fetcher(settings), in_flight, slots, waits, settings.max_body_bytes)
 
 
 def _fetcher(settings: Settings) -> Fetcher | None:

@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     max_words: Annotated[Count, Le(ceilings.WORDS)] = 100_000  # words of a list of negatives in a request
     max_detectors: Count = 1000  # per tenant
     max_preparing: Count = 16  # detectors, and as many banks, in the making for a tenant at once
+    max_waiting: Count = 96  # requests that wait for URLs or makings, at most half of max_connections
+    max_waiting_per_tenant: Count = 32
     max_bank_bytes: Count = 64 * MIB  # per uploaded bank
     max_bank_rows: Count = 100_000
     max_support_images: Annotated[Count, Le(ceilings.IMAGES)] = 512  # labelled images per request

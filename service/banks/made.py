@@ -1,6 +1,7 @@
 """Banks in memory: read from their blobs or made from their specs, once for all callers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -63,9 +64,19 @@ class MadeBanks:
         max_bytes: of all banks in memory.
         max_making: how many banks may be in the making at once for the requests of one tenant.
         wait_s: how long a caller waits for a bank that is being made.
+        waiting: counts a caller of a tenant who waits for long.
     """
 
-    def __init__(self, store: BankStore, building: Building, *, max_bytes: int, max_making: int, wait_s: float) -> None:
+    def __init__(
+        self,
+        store: BankStore,
+        building: Building,
+        *,
+        max_bytes: int,
+        max_making: int,
+        wait_s: float,
+        waiting: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+    ) -> None:
         self.store = store
         self._building = building
         self._made: PreparedCache[BankRow, Content] = PreparedCache(
@@ -76,6 +87,7 @@ class MadeBanks:
             max_bytes=max_bytes,
             max_making=max_making,
             wait_s=wait_s,
+            waiting=waiting,
             nbytes=bytes_of,
         )
 

@@ -1,6 +1,7 @@
 """What takes long to make, in memory: each is made once however many ask, and the least recently used go first."""
 
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from service.caching.flight import SingleFlight, StillRunning
@@ -12,6 +13,7 @@ State = Literal["cold", "preparing", "ready", "failed"]
 
 RETRY_S: Final = 5.0  # after which a caller is told to ask again
 LINGER_S: Final = 12 * RETRY_S  # how long the making goes on for a caller that was told so
+SHORT_S: Final = 0.5  # a wait that isn't counted: most things are made in less
 MAX_ERRORS: Final = 1000  # remembered, so that `state` can tell why a thing could not be made
 
 
@@ -32,6 +34,7 @@ class PreparedCache(Generic[S, V]):
         wait_s: how long a caller waits for one that isn't there yet.
         linger_s: how long the making goes on for callers that waited so long and may ask again.
         nbytes: how much memory one takes.
+        waiting: counts a caller of a tenant who waits for long, and raises an error when there are too many.
     """
 
     def __init__(
@@ -46,10 +49,11 @@ class PreparedCache(Generic[S, V]):
         wait_s: float,
         nbytes: Callable[[V], int],
         linger_s: float = LINGER_S,
+        waiting: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> None:
         self._make, self._noun, self._nbytes = make, noun, nbytes
         self._max_making, self._wait_s, self._linger_s = max_making, wait_s, linger_s
-        self._digest, self._tenant = digest, tenant
+        self._digest, self._tenant, self._waiting = digest, tenant, waiting
         self._kept: ByteLru[str, V] = ByteLru(max_bytes)
         self._making: SingleFlight[str, V] = SingleFlight(abandon=True)
         self._makers: dict[str, str] = {}  # {digest of what is being made: the tenant that asked first}
@@ -68,7 +72,7 @@ class PreparedCache(Generic[S, V]):
             stored: whether it goes on being made when no caller waits any more; if not, `keep` may still say so.
 
         Raises:
-            BusyError: too many are being made for this tenant.
+            BusyError: too many are being made for this tenant, or too many callers wait.
             PreparingError: it takes longer; it goes on being made for callers that ask again in time.
             VlmOodError: it can't be made.
         """
@@ -78,7 +82,7 @@ class PreparedCache(Generic[S, V]):
             return kept
         self._check_room(digest, self._tenant(spec))
         try:
-            return await self._run(digest, spec, wait_s=self._wait_s, linger_s=self._linger_s, keep=stored)
+            return await self._awaited(digest, spec, stored)
         except StillRunning:
             raise PreparingError(f"the {self._noun} is still being prepared: ask again", RETRY_S) from None
 
@@ -119,6 +123,22 @@ class PreparedCache(Generic[S, V]):
                 "(VLM_OOD_MAX_PREPARING): try again when one is ready",
                 RETRY_S,
             )
+
+    async def _awaited(self, digest: str, spec: S, stored: bool) -> V:
+        """Wait a short time uncounted, and the rest of the time counted."""
+        long_s = self._wait_s - SHORT_S
+        if long_s <= 0:
+            return await self._run(digest, spec, wait_s=self._wait_s, linger_s=self._linger_s, keep=stored)
+        try:
+            return await self._run(digest, spec, wait_s=SHORT_S, linger_s=SHORT_S, keep=stored)
+        except StillRunning:
+            pass
+        try:
+            with self._waiting(self._tenant(spec)):
+                return await self._run(digest, spec, wait_s=long_s, linger_s=self._linger_s, keep=stored)
+        except BusyError:
+            self._making.keep(digest, self._linger_s)  # this caller, too, is told to ask again
+            raise
 
     async def _run(self, digest: str, spec: S, **waiting: Any) -> V:
         if digest not in self._making:

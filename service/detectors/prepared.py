@@ -1,6 +1,7 @@
 """The cache of fitted detectors in memory."""
 
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from service.banks.made import stored_parts
@@ -21,6 +22,7 @@ def prepared_detectors(
     max_making: int,
     wait_s: float,
     linger_s: float = LINGER_S,
+    waiting: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> PreparedDetectors:
     """A cache of fitted detectors by tenant, the content of their specs, and the banks that they are made from.
 
@@ -32,6 +34,7 @@ def prepared_detectors(
         max_making: how many detectors may be in the making at once for the requests of one tenant.
         wait_s: how long a caller waits for a detector that is being built.
         linger_s: how long the building goes on for callers that waited so long and may ask again.
+        waiting: counts a caller of a tenant who waits for long.
     """
     return PreparedCache(
         make,
@@ -44,6 +47,7 @@ def prepared_detectors(
         max_making=max_making,
         wait_s=wait_s,
         linger_s=linger_s,
+        waiting=waiting,
         nbytes=lambda prepared: bytes_of([prepared.fitted.task, prepared.fitted.state]),
     )
 

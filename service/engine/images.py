@@ -144,6 +144,7 @@ class ImageSide:
                 info.preprocessing_for(request.outputs),
                 lambda sha256: self._cache.get(request.tenant, info, sha256, head),
                 tenant=request.tenant,
+                until=request.deadline,
             )
         if isinstance(decoded.content, EncodedImage):
             self._metrics.look_up("image", hits=1, misses=0)

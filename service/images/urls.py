@@ -11,6 +11,7 @@ from service.http.body import Upload
 from service.security.budget import ByteBudget, ByteShare
 from service.security.fetch_slots import FetchSlots
 from service.security.fetching import Fetcher
+from service.security.waits import OutsideWaits
 
 REQUEST_AT_ONCE: Final = 8  # URLs of one request
 
@@ -23,12 +24,14 @@ class UrlImages:
         fetcher: None when URLs are not fetched.
         budget: counts the bytes with those of request bodies.
         slots: how many URLs are fetched at once.
+        waits: how many requests wait for URLs at once.
         max_bytes: of all images behind the URLs of one request.
     """
 
     fetcher: Fetcher | None
     budget: ByteBudget
     slots: FetchSlots
+    waits: OutsideWaits
     max_bytes: int
 
     @asynccontextmanager
@@ -37,10 +40,15 @@ class UrlImages:
 
         Raises:
             BodyTooLargeError: the images are larger than `max_bytes` together; nothing more is fetched.
-            BusyError: too many bytes are in flight; likewise.
+            BusyError: too many bytes are in flight, likewise; or too many requests wait.
         """
         with self.budget.share(tenant) as share:
-            yield await self._all(tenant, uploads, _Counted(share, self.max_bytes))
+            if self.fetcher is not None and any(isinstance(upload.content, str) for upload in uploads):
+                with self.waits.of(tenant, "url"):
+                    fetched = await self._all(tenant, uploads, _Counted(share, self.max_bytes))
+            else:
+                fetched = await self._all(tenant, uploads, _Counted(share, self.max_bytes))
+            yield fetched
 
     async def close(self) -> None:
         """Close the connections."""

@@ -30,6 +30,15 @@ class HttpMetrics:
             "Connections beyond the limits, in all or per address.",
             registry=registry,
         )
+        self.waiting = Gauge(
+            "vlm_ood_http_requests_waiting",
+            "Requests that wait for URLs, or long for a detector or bank in the making.",
+            ["awaited"],
+            registry=registry,
+        )
+        self.refused_waits = Counter(
+            "vlm_ood_http_refused_waits", "Requests that may not wait so, by limit.", ["limit"], registry=registry
+        )
         self.images = Counter("vlm_ood_images", "Images answered, by outcome.", ["outcome"], registry=registry)
         self.judge_seconds = Histogram(
             "vlm_ood_judge_seconds", "Seconds from features to answers.", buckets=_SECONDS, registry=registry

@@ -1,7 +1,6 @@
 """/v1/encoders, /v1/templates, /v1/lexicons: the encoders, templates and lexicons that requests may name."""
 
-import asyncio
-from functools import cache
+from functools import cache, partial
 
 from fastapi import APIRouter, Security
 
@@ -29,9 +28,9 @@ async def templates() -> TemplateSets:
 
 
 @router.get("/lexicons", summary="List lexicons", responses=problems())
-async def lexicons() -> Lexicons:
+async def lexicons(services: TheServices) -> Lexicons:
     """The word lists that negatives are mined from."""
-    return Lexicons(lexicons=[await asyncio.to_thread(_lexicon, name) for name in LEXICONS])
+    return Lexicons(lexicons=[await services.banks.in_thread(partial(_lexicon, name)) for name in LEXICONS])
 
 
 async def _encoder(engine: Engine, name: str) -> EncoderView:

@@ -24,6 +24,8 @@ ELSEWHERE: Final = {
     "max_connections": "test_connections.py",
     "max_connections_per_address": "test_connections.py",
     "max_preparing": "test_prepared.py",
+    "max_waiting": "security/test_waits.py",
+    "max_waiting_per_tenant": "security/test_waits.py",
     "max_urls_at_once": "test_fetch_slots.py",
     "max_wait_s": "not of a request",
     "max_queue_items": "engine/test_admission.py",

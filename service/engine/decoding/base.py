@@ -1,6 +1,7 @@
 """What the pool expects of a decoder."""
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -37,6 +38,8 @@ class Picture:
         content: of the file.
         preprocessing: of the encoder.
         tenant: whose it is; tenants take turns. "" for the server's own.
+        until: when its request must be answered, in seconds of the event loop. It may take half of what is left when
+            its decoding begins, so that the pictures after it get a decoder in time, however many are endless.
         pixels: cancelled when the caller leaves.
         seconds: that it took a decoder.
     """
@@ -44,6 +47,7 @@ class Picture:
     content: bytes
     preprocessing: Preprocessing
     tenant: str = ""
+    until: float = math.inf
     pixels: asyncio.Future[Block] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     seconds: float = 0.0
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -96,9 +97,15 @@ class DecodePool:
         self._executor.shutdown(wait=False)
 
     async def decode(
-        self, content: bytes, preprocessing: Preprocessing, look_up: LookUp, *, tenant: str = ""
+        self,
+        content: bytes,
+        preprocessing: Preprocessing,
+        look_up: LookUp,
+        *,
+        tenant: str = "",
+        until: float = math.inf,
     ) -> Decoded:
-        """The pixels, or what `look_up` finds under the file's SHA-256; tenants take turns.
+        """The pixels, or what `look_up` finds under the file's SHA-256; tenants take turns. `until` as of `Picture`.
 
         Raises:
             ImageError: this picture can't be used.
@@ -109,7 +116,7 @@ class DecodePool:
         known = look_up(sha256)
         if known is not None:
             return Decoded(sha256, known, hashing_s)
-        picture = Picture(content, preprocessing, tenant)
+        picture = Picture(content, preprocessing, tenant, until)
         return Decoded(sha256, await self.pixels(picture), hashing_s + picture.seconds)
 
     async def pixels(self, picture: Picture) -> Block:

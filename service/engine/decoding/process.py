@@ -70,12 +70,13 @@ class DecoderProcess:
 
     async def decode(self, picture: Picture, block: Block) -> None:
         asking = asyncio.create_task(self._ask(picture, block))
+        share_s = (picture.until - self._loop.time()) / 2
         try:
-            await _first(asking, picture.pixels, self._limits.timeout_s)
+            await _first(asking, picture.pixels, max(0.0, min(self._limits.timeout_s, share_s)))
             if picture.pixels.done():
                 await asyncio.wait({asking}, timeout=GRACE_S)
             if not asking.done():
-                raise self._over_time(abandoned=picture.pixels.done())
+                raise self._over_time(share_s, abandoned=picture.pixels.done())
             reply = asking.result()
         except (OSError, ValueError) as error:
             raise await self._death() from error
@@ -127,9 +128,10 @@ class DecoderProcess:
             data += part
         return data
 
-    def _over_time(self, *, abandoned: bool) -> DecoderLostError:
+    def _over_time(self, share_s: float, *, abandoned: bool) -> DecoderLostError:
         seconds = self._limits.timeout_s
-        error = ImageError(f"took more than {seconds:g} seconds to decode: {REMEDY}, or try again later")
+        over = f"{seconds:g} seconds" if seconds < share_s else "half of the time that its request had left"
+        error = ImageError(f"took more than {over} to decode: {REMEDY}, or try again later")
         return DecoderLostError("abandoned" if abandoned else "time", error)
 
     async def _death(self) -> DecoderLostError:

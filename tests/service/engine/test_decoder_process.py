@@ -301,6 +301,27 @@ async def test_the_neighbours_of_an_endless_picture_in_a_request_are_answered(
         await engine.stop()
 
 
+@in_module
+async def test_four_endless_pictures_leave_time_for_the_last_one_of_their_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two decoders, with a CPU limit beyond the deadline."""
+    (tmp_path / "lives").write_text("0")
+    monkeypatch.setenv("VLM_OOD_TEST_LIVES", str(tmp_path / "lives"))
+    engine = LocalEngine(
+        replace(SETTINGS, encoders=("fake",), device="cpu", deadline_s=12.0, decode_cpu_s=600.0, load=load_mortal)
+    )
+    await engine.start()
+    try:
+        await engine.encode_images("fake", [picture("green")], deadline_s=PATIENCE_S)  # the worker is warm
+        endless = progressive_jpeg(20_000, (1500, 1500))
+        answers = await engine.encode_images("fake", [endless] * 4 + [picture("red")])
+        assert [type(answer) for answer in answers] == [ImageError] * 4 + [EncodedImage]
+        assert all("half of the time that its request had left" in str(answer) for answer in answers[:4])
+    finally:
+        await engine.stop()
+
+
 ORPHANS = """
 import asyncio, sys
 from pathlib import Path

@@ -5,14 +5,17 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
 from service.errors import BodyTooLargeError, BusyError, UrlError
 from service.http.body import Upload
 from service.images.urls import REQUEST_AT_ONCE, UrlImages
+from service.observability.metrics import HttpMetrics
 from service.security.budget import ByteBudget
 from service.security.fetch_slots import FetchSlots
 from service.security.fetching import Fetcher
 from service.security.pinned import PinnedTransport
+from service.security.waits import OutsideWaits
 from tests.service.conftest import Start, services_of
 from tests.service.fakes import in_base64, png
 from tests.service.security.test_fetching import PUBLIC, Network, fetcher, ok
@@ -21,8 +24,12 @@ URLS = [Upload(str(row), f"https://example.org/{row}") for row in range(40)]
 CONTENT = len(b"picture")
 
 
+def unlimited() -> OutsideWaits:
+    return OutsideWaits(1000, 1000, HttpMetrics(CollectorRegistry()))
+
+
 def images(fetch: Fetcher, *, limit: int = 10_000, budget: ByteBudget | None = None, tenant: int = 64) -> UrlImages:
-    return UrlImages(fetch, budget or ByteBudget(10**6), FetchSlots(tenant, 5), limit)
+    return UrlImages(fetch, budget or ByteBudget(10**6), FetchSlots(tenant, 5), unlimited(), limit)
 
 
 async def contents(urls: UrlImages, uploads: list[Upload], tenant: str = "a") -> list[object]:
@@ -143,7 +150,7 @@ async def test_one_tenant_leaves_slots_to_the_others() -> None:
         return [PUBLIC]
 
     fetch = Fetcher(1000, transport=PinnedTransport(network, resolve))
-    urls = UrlImages(fetch, ByteBudget(10**6), FetchSlots(2, 5, server=3), 1000)
+    urls = UrlImages(fetch, ByteBudget(10**6), FetchSlots(2, 5, server=3), unlimited(), 1000)
     slow = [Upload("slow", "https://example.org/slow")] * 5
     hanging = asyncio.create_task(contents(urls, slow, "a"))
     await held.until(lambda: held.reading == 2)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -86,8 +87,9 @@ class Target:
         return float("inf")
 
     def workers(self) -> list[int]:
-        """The process with the networks: the largest below the server, in a list; none while there is none."""
-        children = below(self.server.process.pid)
+        """The process with the networks, in a list: the largest that forks no others; none while there is none."""
+        server = self.server.process.pid
+        children = [pid for pid in below(server) if not forks_others(pid, server)]
         return [max(children, key=resident_of)] if children else []
 
     def decoders(self) -> list[int]:
@@ -99,6 +101,15 @@ class Target:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+
+def forks_others(pid: int, server: int) -> bool:
+    """Whether it is a fork server of the server; those that it has forked have its command line, not its parent."""
+    try:
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return parent == server and "multiprocessing.forkserver" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
 
 
 def unseen(number: int | None = None) -> Picture:

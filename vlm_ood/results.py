@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from vlm_ood.calibration import Calibration
 from vlm_ood.detectors import Evidence, FittedDetector
+from vlm_ood.errors import TaskError
+from vlm_ood.selective import Action, Costs, act
 from vlm_ood.types import ImageFeatures
 
 Decision = Literal["in", "out"]
@@ -35,6 +37,9 @@ class ImageResult:
         p_value: conformal, in (0, 1]: the share of ID images that score at least as high; None without a calibration.
         classes: the nearest classes, best first.
         negatives: the negative words that raised the score, strongest first; empty for methods without them.
+        action: what to do with the image, where costs were given: accept it with its nearest class, abstain from
+            naming one, or reject it as OOD; None without costs.
+        action_reason: why, with the expected costs.
         error: why the image could not be scored; then everything else is empty.
     """
 
@@ -46,6 +51,8 @@ class ImageResult:
     p_value: float | None = None
     classes: tuple[Nearest, ...] = ()
     negatives: tuple[Nearest, ...] = ()
+    action: Action | None = None
+    action_reason: str = ""
     error: str | None = None
 
 
@@ -57,6 +64,7 @@ def judge(
     calibration: Calibration | None = None,
     top: int = 3,
     scale: float = 100.0,
+    costs: Costs | None = None,
 ) -> list[ImageResult]:
     """One answer per image, in order.
 
@@ -69,14 +77,15 @@ def judge(
         calibration: of this very detector; None for none.
         top: how many classes and negatives to name.
         scale: what multiplies cosines before the softmax over classes; the encoder's own.
+        costs: of the mistakes, for an action per image; None for none.
 
     Raises:
-        TaskError: a calibration that was made for another detector.
+        TaskError: a calibration that was made for another detector, or costs without a calibration.
     """
     if not len(images):
         return []
     evidence = fitted.examine(images, top)
-    return judge_evidence(fitted, names, images, evidence, calibration=calibration, top=top, scale=scale)
+    return judge_evidence(fitted, names, images, evidence, calibration=calibration, top=top, scale=scale, costs=costs)
 
 
 def judge_evidence(
@@ -88,6 +97,7 @@ def judge_evidence(
     calibration: Calibration | None = None,
     top: int = 3,
     scale: float = 100.0,
+    costs: Costs | None = None,
 ) -> list[ImageResult]:
     """What `judge` returns, from evidence that was found elsewhere: in the process of a worker, say.
 
@@ -99,19 +109,26 @@ def judge_evidence(
         calibration: of this very detector; None for none.
         top: how many classes and negatives to name.
         scale: what multiplies cosines before the softmax over classes; the encoder's own.
+        costs: of the mistakes, for an action per image; None for none.
 
     Raises:
-        TaskError: a calibration that was made for another detector.
+        TaskError: a calibration that was made for another detector, or costs without a calibration.
     """
     if calibration is not None:
         calibration.check(fitted.digest)
+    elif costs is not None:
+        raise TaskError("costs need a calibration, which says how usual a score is among ID images: calibrate first")
     scores = evidence.scores.tolist()
     outside = evidence.own_rule if calibration is None else calibration.is_ood(scores)
-    classes = fitted.nearest(images, top, scale)
+    classes = fitted.nearest(images, max(top, 1), scale)
     p_values = calibration.p_values(scores).tolist() if calibration else [None] * len(images)
     results = []
     for row, (name, score) in enumerate(zip(names, scores, strict=True)):
         decision, reason = _decide(score, calibration, None if outside is None else bool(outside[row]))
+        action, action_reason = None, ""
+        p_value = p_values[row]
+        if calibration is not None and costs is not None and p_value is not None:
+            action, action_reason = act(p_value, classes[row][0][1], calibration.keep, costs)
         results.append(
             ImageResult(
                 image=name,
@@ -119,9 +136,11 @@ def judge_evidence(
                 decision=decision,
                 reason=reason,
                 threshold=calibration.threshold if calibration else None,
-                p_value=p_values[row],
-                classes=tuple(Nearest(*pair) for pair in classes[row]),
+                p_value=p_value,
+                classes=tuple(Nearest(*pair) for pair in classes[row][:top]),
                 negatives=tuple(Nearest(*pair) for pair in evidence.negatives[row][:top]),
+                action=action,
+                action_reason=action_reason,
             )
         )
     return results

@@ -17,7 +17,7 @@ from service.http.parsing import Parsing
 LISTS: Final = ("classes", "labels")  # may be repeated, or one JSON list
 REPEATED: Final = (*LISTS, "templates")
 JSON_LISTS: Final = (*REPEATED, "no_templates")
-OBJECTS: Final = ("classes", "parameters", "negatives", "no", "support")  # JSON objects
+OBJECTS: Final = ("classes", "parameters", "negatives", "no", "support", "costs")  # JSON objects
 PORTION: Final = 2**18  # bytes that are parsed in one step
 
 

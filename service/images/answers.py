@@ -38,6 +38,10 @@ class ImageAnswer(Answered):
     p_value: Annotated[float | None, Field(description="Conformal, in (0, 1]; null without a calibration.")] = None
     classes: list[NearestView] = Field(default=[])
     negatives: list[NearestView] = Field(default=[])
+    action: Annotated[
+        Literal["accept", "abstain", "reject"] | None, Field(description="By the costs of the request; null without.")
+    ] = None
+    action_reason: str = ""
     error: ItemError | None = None
 
 

@@ -16,7 +16,7 @@ from service.detectors.rows import DetectorRow
 from service.errors import ForbiddenError
 from service.http.body import Body, Options, read_body, read_record
 from service.http.records import Images
-from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
+from service.scoring.records import DetectorAnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
 from service.security.access import Principal
 from service.security.charges import Account, account_of
 from service.services import Services
@@ -135,7 +135,8 @@ TheScoreRequest = Annotated[
     Body[ScoreOptions], Depends(with_images(ScoreOptions, ScoreJson, lambda settings: settings.max_images))
 ]
 TheDetectorScoreRequest = Annotated[
-    Body[AnswerOptions], Depends(with_images(AnswerOptions, DetectorScoreJson, lambda settings: settings.max_images))
+    Body[DetectorAnswerOptions],
+    Depends(with_images(DetectorAnswerOptions, DetectorScoreJson, lambda settings: settings.max_images)),
 ]
 TheCalibrationRequest = Annotated[
     Body[CalibrationOptions],

@@ -25,7 +25,7 @@ from service.routes.deps import (
     the_caller,
 )
 from service.routes.openapi import one_body, problems, two_bodies
-from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreAnswer
+from service.scoring.records import DetectorAnswerOptions, DetectorScoreJson, ScoreAnswer, costs_of
 from service.security.charges import Account
 from service.services import Services
 
@@ -100,7 +100,7 @@ async def delete(detector: TheDetector, services: TheServices) -> None:
     summary="Score images with a detector",
     dependencies=scoring,
     responses=problems(400, 404, 408, 415, 503, 504, 507),
-    openapi_extra=two_bodies(AnswerOptions, DetectorScoreJson, {"top": 2}),
+    openapi_extra=two_bodies(DetectorAnswerOptions, DetectorScoreJson, {"top": 2}),
 )
 async def score(
     detector: TheDetector,
@@ -109,11 +109,16 @@ async def score(
     services: TheServices,
     response: Response,
 ) -> ScoreAnswer:
-    """If the detector is calibrated, each answer has a decision, a threshold and a conformal p-value."""
+    """If the detector is calibrated, each answer has a decision, a threshold and a conformal p-value.
+
+    With `costs`, each answer has an action too: accept the image with its nearest class, abstain, or reject it as OOD.
+    """
     made = await prepared(services, account, wanted_of(detector))
     calibration = await services.calibrator.read(detector)
     timings = Timings()
-    answers, score_s = await services.scorer.score(request.uploads, made, request.options, calibration, timings)
+    answers, score_s = await services.scorer.score(
+        request.uploads, made, request.options, calibration, timings, costs_of(request.options)
+    )
     response.headers["Server-Timing"] = server_timing(timings, score_s)
     spec = made.spec
     return ScoreAnswer(method=spec.method, encoder=spec.task.encoder, detector=detector.id, results=answers)

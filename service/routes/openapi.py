@@ -13,13 +13,13 @@ from service.calibration.records import CalibrationJson, CalibrationOptions
 from service.detectors.records import DetectorOptions
 from service.http.records import Asked, Images, Problem
 from service.problems import INVALID, PROBLEM_TYPES
-from service.scoring.records import AnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
+from service.scoring.records import DetectorAnswerOptions, DetectorScoreJson, ScoreJson, ScoreOptions
 
 BODIES: Final[tuple[type[BaseModel], ...]] = (
     ScoreJson,
     ScoreOptions,
     DetectorScoreJson,
-    AnswerOptions,
+    DetectorAnswerOptions,
     CalibrationJson,
     CalibrationOptions,
     BankJson,

@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 from pydantic import Field
 
 from service.detectors.records import DetectorOptions
 from service.http.records import Answered, Asked, Images
 from service.images.answers import ImageAnswer
+from vlm_ood.selective import Costs
 
 
 class AnswerOptions(Asked):
@@ -19,6 +20,30 @@ class AnswerOptions(Asked):
     ] = None
 
 
+class CostsField(Asked):
+    """What each mistake costs; only the ratios count."""
+
+    wrong: Annotated[float, Ge(0), Le(1e9), Field(description="An ID image accepted with a wrong class.")] = 1.0
+    rejected: Annotated[float, Gt(0), Le(1e9), Field(description="An ID image turned away.")] = 0.5
+    accepted: Annotated[
+        float | None, Ge(0), Le(1e9), Field(description="An OOD image accepted; by default as `rejected`.")
+    ] = None
+
+
+class DetectorAnswerOptions(AnswerOptions):
+    """Options of the answer per image of a stored detector."""
+
+    costs: Annotated[
+        CostsField | None,
+        Field(description="Costs of mistakes, for an `action` per image; the detector must be calibrated."),
+    ] = None
+
+
+def costs_of(options: DetectorAnswerOptions) -> Costs | None:
+    """The costs of a request."""
+    return None if options.costs is None else Costs(**options.costs.model_dump())
+
+
 class ScoreOptions(AnswerOptions, DetectorOptions):
     """The content of a detector, sent with the images."""
 
@@ -27,7 +52,7 @@ class ScoreJson(Images, ScoreOptions):
     """A JSON request: images in base64, class names, and how to score."""
 
 
-class DetectorScoreJson(Images, AnswerOptions):
+class DetectorScoreJson(Images, DetectorAnswerOptions):
     """A JSON request: images in base64 for a stored detector."""
 
 

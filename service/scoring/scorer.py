@@ -19,6 +19,7 @@ from service.scoring.records import AnswerOptions
 from service.threads import in_thread
 from vlm_ood.calibration import Calibration, is_above, tolerance_of
 from vlm_ood.results import ImageResult, by_threshold, judge_evidence
+from vlm_ood.selective import Costs
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,16 @@ class Scorer:
         options: AnswerOptions,
         calibration: Calibration | None,
         timings: Timings,
+        costs: Costs | None = None,
     ) -> tuple[list[ImageAnswer], float]:
         """One answer per upload, in order, and the seconds that scoring took; `timings` is filled."""
         encoded = await self.encode(uploads, prepared, timings)
         answers = {row: failure(row, uploads[row], error) for row, error in encoded.errors.items()}
         started = time.perf_counter()
         if encoded.found:
-            results = await in_thread(self.threads, lambda: _judged(encoded, uploads, prepared, options, calibration))
+            results = await in_thread(
+                self.threads, lambda: _judged(encoded, uploads, prepared, options, calibration, costs)
+            )
             answers |= {row: _answer(row, result) for row, result in zip(encoded.found, results, strict=True)}
         seconds = time.perf_counter() - started
         self._count(encoded, seconds)
@@ -71,6 +75,7 @@ def _judged(
     prepared: Prepared,
     options: AnswerOptions,
     calibration: Calibration | None,
+    costs: Costs | None,
 ) -> list[ImageResult]:
     with torch.inference_mode():
         results = judge_evidence(
@@ -81,6 +86,7 @@ def _judged(
             calibration=calibration,
             top=options.top,
             scale=prepared.encoder.scale,
+            costs=costs,
         )
     if options.threshold is None:
         return results
@@ -111,4 +117,6 @@ def _answer(row: int, result: ImageResult) -> ImageAnswer:
         p_value=result.p_value,
         classes=view(result.classes),
         negatives=view(result.negatives),
+        action=result.action,
+        action_reason=result.action_reason,
     )

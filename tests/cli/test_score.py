@@ -105,6 +105,27 @@ def test_csv_has_a_line_an_image(run: Run, photos: Path) -> None:
     assert all(float(row["score"]) for row in rows)
 
 
+def test_costs_give_every_image_an_action(run: Run, photos: Path, tmp_path: Path) -> None:
+    calibrated = run("calibrate", photos, "-c", "red,blue", "--out", tmp_path / "c.json", "--keep", "0.5")
+    assert calibrated.status == 0
+    given = ("score", photos, "-c", "red,blue", "--calibration", tmp_path / "c.json")
+
+    lenient, strict = (run(*given, "--costs", costs, "--csv") for costs in ("wrong=0,accepted=0", "accepted=1000"))
+
+    actions = [[row["action"] for row in csv.DictReader(io.StringIO(ran.out))] for ran in (lenient, strict)]
+    assert actions == [["accept"] * 3, ["reject"] * 3]
+    shown = run(*given, "--costs", "wrong=0,accepted=0", "--report", tmp_path / "report")
+    assert "action" in shown.out
+    assert "not above the cost of turning it away" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_costs_without_a_calibration_are_refused_before_anything_is_loaded(run: Run, photos: Path) -> None:
+    ran = run("score", photos, "-c", "red,blue", "--costs", "wrong=1")
+
+    assert ran.status == 2
+    assert "--costs needs --calibration FILE" in ran.err
+
+
 def test_the_table_and_the_report_name_every_image(run: Run, photos: Path, tmp_path: Path) -> None:
     ran = run("score", photos, "-c", "red,blue", "--report", tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")

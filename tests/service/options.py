@@ -70,6 +70,12 @@ DETECTOR: Final = {
     "negatives.keep": of_words({"keep": 0.2}, {"keep": 1.0}),
 }
 ANSWER: Final = {"top": changed("top", 1, 2), "threshold": changed("threshold", -1000.0, 1000.0)}
+COSTS: Final = {
+    "costs": changed("costs", None, {"wrong": 1.0}),
+    "costs.wrong": changed("costs", {"wrong": 0.0, "accepted": 0.0}, {"wrong": 1e6, "accepted": 0.0}),
+    "costs.rejected": changed("costs", {"rejected": 1e-6}, {"rejected": 1e6, "accepted": 0.0}),
+    "costs.accepted": changed("costs", {"wrong": 0.0, "accepted": 0.0}, {"wrong": 0.0, "accepted": 1e6}),
+}
 CALIBRATION: Final = {
     "keep": changed("keep", 0.5, 0.9),
     "rule": changed("rule", "empirical", "conformal", keep=0.5),
@@ -111,7 +117,7 @@ MINED: Final = BANK | {
 CASES: Final[Mapping[tuple[str, str], Mapping[str, Case]]] = {
     ("POST", "/v1/score"): IMAGES | DETECTOR | ANSWER,
     ("POST", "/v1/detectors"): DETECTOR,
-    ("POST", "/v1/detectors/{detector_id}/score"): IMAGES | ANSWER,
+    ("POST", "/v1/detectors/{detector_id}/score"): IMAGES | ANSWER | COSTS,
     ("PUT", "/v1/detectors/{detector_id}/calibration"): IMAGES | CALIBRATION,
     ("POST", "/v1/banks file"): UPLOADED,
     ("POST", "/v1/banks images"): SUPPORT,

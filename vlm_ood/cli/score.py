@@ -54,6 +54,14 @@ def command(
     support: SupportOption = None,
     calibration: Annotated[Path | None, typer.Option(help="A file from `vlm-ood calibrate`.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many nearest classes to name.")] = 3,
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="wrong=1,rejected=0.5",
+            help="With --calibration: accept, abstain or reject each image by the costs of a wrong class, of an ID "
+            "image turned away, and (accepted=...) of an OOD image accepted.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     as_json: JsonOption = False,
@@ -93,6 +101,7 @@ def command(
         task=task,
         calibration=calibration,
         top=top,
+        costs=costs,
     )
     if server:
         from vlm_ood.cli.score_server import score_on_server
@@ -121,11 +130,11 @@ def to_csv(results: "Sequence[ImageResult]") -> str:
     """Format the results as CSV: a heading, then one line per image."""
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["image", "score", "decision", "threshold", "p_value", "class", "probability", "error"])
+    writer.writerow(["image", "score", "decision", "threshold", "p_value", "class", "probability", "action", "error"])
     for result in results:
         best = result.classes[0] if result.classes else None
         row: list[Any] = [result.image, result.score, result.decision, result.threshold, result.p_value]
-        writer.writerow([*row, best and best.name, best and best.probability, result.error])
+        writer.writerow([*row, best and best.name, best and best.probability, result.action, result.error])
     return out.getvalue()
 
 
@@ -141,17 +150,24 @@ def print_table(results: "Sequence[ImageResult]", facts: Mapping[str, str], note
     calibrated = any(result.p_value is not None for result in results)
     if calibrated:
         table.add_column("p-value", justify="right")
+    acting = any(result.action for result in results)
+    if acting:
+        table.add_column("action")
     table.add_column("nearest classes", overflow="fold")
     negatives = any(result.negatives for result in results)
     if negatives:
         table.add_column("nearest negative words", overflow="fold")
     for result in results:
         if result.error:
-            table.add_row(escape(result.image), "", "[yellow]error[/]", *([""] * calibrated), escape(result.error))
+            table.add_row(
+                escape(result.image), "", "[yellow]error[/]", *([""] * (calibrated + acting)), escape(result.error)
+            )
             continue
         cells = [escape(result.image), f"{result.score:.4f}", _decision(result)]
         if calibrated:
             cells.append("" if result.p_value is None else f"{result.p_value:.3f}")
+        if acting:
+            cells.append(result.action or "")
         cells.append(escape(", ".join(f"{near.name} {near.probability:.0%}" for near in result.classes)))
         if negatives:
             cells.append(escape(", ".join(near.name for near in result.negatives)))

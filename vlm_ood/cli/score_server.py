@@ -51,10 +51,10 @@ def score_on_server(request: ScoreRequest, server: str, encoder: str | None) -> 
             not read.
         ServerError: the server refused, failed, or could not be reached.
     """
-    if request.features or request.calibration:
+    if request.features or request.calibration or request.costs:
         raise InputError(
-            "--server scores image files: leave out --server to score --features, or to decide by a --calibration; a "
-            "detector on the server has a calibration of its own, see docs/api.md"
+            "--server scores image files: leave out --server to score --features, or to decide by a --calibration or "
+            "--costs; a detector on the server has a calibration of its own, see docs/api.md"
         )
     parts = _read(checked_spec(request).task)
     files = picture_files(request.images)

@@ -15,6 +15,7 @@ from vlm_ood.images import find_images
 from vlm_ood.io.vectors import load_features
 from vlm_ood.pipeline import encode_files
 from vlm_ood.results import UNCALIBRATED, ImageResult, judge
+from vlm_ood.selective import costs_from
 from vlm_ood.tasks import DetectorSpec, check
 from vlm_ood.types import ImageFeatures
 
@@ -33,6 +34,7 @@ class ScoreRequest:
     task: TaskOptions = field(default_factory=TaskOptions)
     calibration: Path | None = None
     top: int = 3
+    costs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,14 @@ def score_locally(request: ScoreRequest) -> Scored:
         InputError: options contradict each other, or input can't be used.
         TaskError: the calibration was made for another detector.
     """
+    costs = costs_from(request.costs) if request.costs else None
+    if costs is not None and request.calibration is None:
+        raise InputError("--costs needs --calibration FILE, which says how usual a score is among ID images")
     calibration = Calibration.load(request.calibration) if request.calibration else None
     fitted, given, encoder = prepare(request)
     usable = [given.names[row] for row in given.rows]
     scale = encoder.scale if encoder else 100.0
-    judged = judge(fitted, usable, given.features, calibration=calibration, top=request.top, scale=scale)
+    judged = judge(fitted, usable, given.features, calibration=calibration, top=request.top, scale=scale, costs=costs)
     by_row: dict[int, ImageResult] = dict(zip(given.rows, judged, strict=True))
     by_row |= {row: ImageResult(given.names[row], error=str(error)) for row, error in given.errors.items()}
     return Scored(

@@ -22,6 +22,7 @@ from vlm_ood.client.records import (
 )
 from vlm_ood.client.requests import ApiRequest, Call
 from vlm_ood.client.retries import DEFAULT_RETRIES, Done, Pause, Reply, Retries, advance, with_retries
+from vlm_ood.selective import Costs
 from vlm_ood.tasks import MinedBank, TemplateBank
 from vlm_ood.types import TextBank
 
@@ -95,10 +96,19 @@ class Client:
         return self._run(calls.score("/v1/score", files, calls.detector_options(classes, options), top, threshold))
 
     def score_with(
-        self, detector_id: str, files: Sequence[File], *, top: int = 3, threshold: float | None = None
+        self,
+        detector_id: str,
+        files: Sequence[File],
+        *,
+        top: int = 3,
+        threshold: float | None = None,
+        costs: Costs | None = None,
     ) -> ScoreAnswer:
-        """As `score`, with a stored detector; if it has a calibration, results have decisions and p-values."""
-        return self._run(calls.score(f"{calls.detector_path(detector_id)}/score", files, {}, top, threshold))
+        """As `score`, with a stored detector; if it has a calibration, results have decisions and p-values.
+
+        With `costs`, which need a calibration, they have actions too: accept, abstain or reject.
+        """
+        return self._run(calls.score(f"{calls.detector_path(detector_id)}/score", files, {}, top, threshold, costs))
 
     def create_detector(self, classes: Sequence[str] | Bank, **options: Unpack[DetectorOptions]) -> DetectorInfo:
         """Store a detector on the server; the same content has the same id."""

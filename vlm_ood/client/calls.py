@@ -5,7 +5,7 @@ They neither send nor wait, so that the blocking and the asynchronous client sha
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
@@ -37,6 +37,7 @@ from vlm_ood.client.requests import (
 )
 from vlm_ood.errors import ImageError
 from vlm_ood.results import ImageResult
+from vlm_ood.selective import Costs
 
 CALIBRATION: Final = TypeAdapter(CalibrationAnswer)
 DETECTOR: Final = TypeAdapter(DetectorInfo)
@@ -46,7 +47,12 @@ ENCODERS: Final = TypeAdapter(tuple[EncoderInfo, ...])
 
 
 def score(
-    path: str, files: Sequence[File], options: Mapping[str, Any], top: int, threshold: float | None
+    path: str,
+    files: Sequence[File],
+    options: Mapping[str, Any],
+    top: int,
+    threshold: float | None,
+    costs: Costs | None = None,
 ) -> Call[ScoreAnswer]:
     """Score files, in several requests when they are many, and in smaller ones where the server refuses the size.
 
@@ -56,11 +62,13 @@ def score(
         options: the options of the detector as JSON values; empty where the path names a detector.
         top: how many nearest classes to name.
         threshold: scores above it are out of distribution.
+        costs: of mistakes, for an action per image; the detector must be calibrated.
 
     Raises:
         ServerError: the server refused or failed.
     """
     fields = {**options, "top": top} | ({} if threshold is None else {"threshold": threshold})
+    fields |= {} if costs is None else {"costs": asdict(costs)}
     errors: dict[int, str] = {}
     results: dict[int, ImageResult] = {}
     encoder, method, timings = "", str(options.get("method", "")), Counter[str]()

@@ -39,16 +39,19 @@ TARGETS: dict[str, list[str]] = {
     "vlm_ood/encoders/preprocessing.py": ["tests/encoders/test_preprocessing.py", "tests/encoders/test_contract.py"],
     "vlm_ood/encoders/outputs.py": ["tests/encoders/test_outputs.py", "tests/test_digests.py",
                                     "tests/encoders/test_contract.py"],
-    "vlm_ood/io": ["tests/io", "tests/test_identity.py"],
+    "vlm_ood/io": ["tests/io", "tests/test_frozen.py", "tests/test_identity.py"],
     "vlm_ood/text": ["tests/text"],
     "vlm_ood/negatives/select.py": ["tests/negatives", "tests/test_ties.py"],
     "vlm_ood/clipn/losses.py": ["tests/clipn/test_losses.py", "tests/clipn/test_train.py", "tests/test_records.py"],
     "vlm_ood/client": ["tests/client"],
     "vlm_ood/report": ["tests/report", "tests/cli/test_score.py"],
-    "service/security": ["tests/service/test_access.py", "tests/service/test_bodies.py", "tests/service/security",
+    "service/security": ["tests/test_frozen.py", "tests/service/test_access.py", "tests/service/test_bodies.py",
+                         "tests/service/security",
                          "tests/service/test_connections.py", "tests/service/test_app.py",
                          "tests/service/test_score.py"],
-    "service/storage": ["tests/service/storage", "tests/service/test_access.py"],
+    "service/storage": ["tests/service/test_access.py", "tests/service/storage/test_blobs.py",
+                        "tests/service/storage/test_banks.py", "tests/service/storage/test_failing_disks.py",
+                        "tests/service/storage"],
 }  # fmt: skip
 # Imported once, before the forks; nothing of the project, which every fork imports as mutated.
 HEAVY = ("torch", "torchvision", "open_clip", "transformers", "timm", "scipy.stats", "matplotlib.pyplot", "fastapi",
@@ -169,7 +172,11 @@ def _test(copy: Path, tests: list[str]) -> int:
     sys.dont_write_bytecode = False  # what the fault leaves as it is is compiled once
     for name in [name for name in sys.modules if name.partition(".")[0] in ("benchmarks", "cosmic_ray")]:
         del sys.modules[name]
-    return int(pytest.main(["-q", "-x", "--no-header", "-W", "ignore::pytest.PytestAssertRewriteWarning", *tests]))
+    return int(
+        pytest.main(
+            ["-q", "-x", "-m", "not slow", "--no-header", "-W", "ignore::pytest.PytestAssertRewriteWarning", *tests]
+        )
+    )
 
 
 def _print_survivor(mutant: Mutant, original: str) -> None:

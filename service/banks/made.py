@@ -143,6 +143,20 @@ class MadeBanks:
             contents[row.id] = await self._made.made(row)
         return LoadedSources(contents)
 
+    async def unmade(self, stored: Iterable[StoredBank | StoredSupport]) -> list[BankSpec]:
+        """What has to be made again for these parts: the specs of stored banks that are no longer in memory.
+
+        Raises:
+            NotFoundError: a bank was deleted.
+        """
+        found: list[BankSpec] = []
+        for part in stored:
+            row = await self.store.find(part.source)
+            if self.state(row)[0] in {"cold", "failed"}:
+                spec = bank_from_plain(row.spec or {})
+                found += [spec, *await self.unmade(stored_in([spec]))]
+        return found
+
     async def in_thread(self, work: Callable[[], T]) -> T:
         """The result of `work`, which runs in a thread."""
         return await in_thread(self._building.threads, work)

@@ -6,6 +6,7 @@ from annotated_types import Ge, Le
 from fastapi import APIRouter, Query, Response, Security
 
 from service.banks.body import BankFile
+from service.banks.costs import prompts_of
 from service.banks.creator import Created
 from service.banks.made import Content, check_weights
 from service.banks.preview import preview
@@ -18,6 +19,7 @@ from service.images.answers import ImageAnswer, failure
 from service.routes.deps import Caller, TheAccount, TheBank, TheBankRequest, TheServices, the_caller
 from service.routes.openapi import bank_bodies, problems
 from service.services import Services
+from vlm_ood.tasks import StoredBank
 from vlm_ood.types import TextBank
 
 router = APIRouter(prefix="/v1/banks", tags=["banks"], dependencies=[Security(the_caller, scopes=["manage"])])
@@ -72,6 +74,7 @@ async def page(
 @router.get("/{bank_id}", summary="Show a bank", responses=problems(404, 503, 504, 507))
 async def show(
     bank: TheBank,
+    account: TheAccount,
     services: TheServices,
     limit: Annotated[int, Ge(1), Le(200), Query(description="How many names to show.")] = 20,
     against: Annotated[
@@ -81,6 +84,8 @@ async def show(
 ) -> BankView:
     """The bank, with its first names and the nearest names of each; for labelled images, the number per class."""
     other = None if against is None else await _comparable(services, bank, against)
+    if other is not None:
+        await account.charge_text(await prompts_of(await services.banks.unmade([StoredBank(other.id, other.digest)])))
     content = await _content(services, bank)
     shown = await _preview(services, content, limit, other) if isinstance(content, TextBank) else None
     return view_of(bank, services.banks.state(bank), content, shown)

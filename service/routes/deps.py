@@ -8,6 +8,7 @@ from fastapi.security import HTTPBearer, SecurityScopes
 
 from service.banks.body import BankBody, read_bank_body
 from service.banks.costs import prompts_of
+from service.banks.made import stored_parts
 from service.banks.rows import BankRow
 from service.calibration.records import CalibrationJson, CalibrationOptions
 from service.detectors.maker import Prepared, Wanted
@@ -58,10 +59,14 @@ TheAccount = Annotated[Account, Depends(the_account)]
 
 
 async def prepared(services: Services, account: Account, wanted: Wanted, *, stored: bool = True) -> Prepared:
-    """The detector; its text is charged if it has to be made. Arguments and errors as in `PreparedCache.get`."""
+    """The detector; its text and that of its banks is charged where they have to be made, whoever made them before.
+
+    Arguments and errors as in `PreparedCache.get`.
+    """
     if services.prepared.state(wanted)[0] in {"cold", "failed"}:
         task = wanted.spec.task
-        await account.charge_text(await prompts_of([task.classes, task.negatives, task.no]))
+        banks = await services.banks.unmade(stored_parts(task))
+        await account.charge_text(await prompts_of([task.classes, task.negatives, task.no, *banks]))
     return await services.prepared.get(wanted, stored=stored)
 
 

@@ -243,3 +243,16 @@ def test_a_part_is_checked_before_any_network_is_loaded(
     ran = run("score", photos, "--classes", "red,blue", *arguments)
     assert ran.status == 2
     assert said in ran.err
+
+
+def test_a_bank_of_another_encoder_is_refused_where_it_names_its_own(run: Run, photos: Path, tmp_path: Path) -> None:
+    encoder = FakeEncoder(name="this")
+    bank = vo.TextBank(("red", "blue"), encoder.encode_text(["red", "blue"]))
+    file = tmp_path / "bank.safetensors"
+    save_bank(file, bank, encoder.name)
+    assert run("score", photos, "--bank", file, "-e", "this", "--json").status == 0
+    refused = run("score", photos, "--bank", file, "-e", "other")
+    assert refused.status != 0
+    assert "vectors of the encoder this, not of other: give --encoder this" in " ".join(refused.err.split())
+    save_bank(file, bank)  # of an earlier version, or made elsewhere: it names none
+    assert run("score", photos, "--bank", file, "-e", "other", "--json").status == 0

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.security.charges import PROMPTS_PER_IMAGE
 from service.settings import Settings
-from tests.service.conftest import Start
+from tests.service.conftest import Start, services_of
 from tests.service.fakes import FakeEngine, files, in_base64, png
 
 LIMIT = 1000
@@ -188,3 +188,18 @@ def test_nothing_is_encoded_for_a_key_that_cannot_pay(client: TestClient, key: K
 
 def test_a_server_without_keys_has_no_limit(client: TestClient) -> None:
     assert "RateLimit-Limit" not in client.get("/v1/methods").headers
+
+
+@pytest.mark.parametrize(("memory", "cost"), [(2**20, 1), (1, len(MANY) * len(TEMPLATES) // PROMPTS_PER_IMAGE)])
+def test_a_bank_that_was_forgotten_is_charged_to_the_one_who_has_it_made_again(
+    start: Start, memory: int, cost: int
+) -> None:
+    client = start(prepare_wait_s=600, bank_cache_bytes=memory)
+    asked = {"kind": "templates", "names": MANY, "templates": TEMPLATES}
+    keys = services_of(client).keys
+    keyed = {"Authorization": f"Bearer {keys.create('a', ('score', 'manage'), images_per_minute=LIMIT)[1]}"}
+    made = client.post("/v1/banks", json=asked, headers=keyed)
+    before = left(made)
+    answer = client.post("/v1/detectors", json={"classes": {"bank": made.json()["id"]}}, headers=keyed)
+    assert answer.status_code == 201, answer.text
+    assert before - left(answer) == cost

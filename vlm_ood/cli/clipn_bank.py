@@ -43,6 +43,7 @@ def command(
         if no_tower is None
         else NoTowerBank(str(no_tower), templates or "single", names)
     )
-    bank = Builder(open_encoder(encoder, device, precision)).bank(spec)
-    save_bank(out, bank)
+    loaded = open_encoder(encoder, device, precision)
+    bank = Builder(loaded).bank(spec)
+    save_bank(out, bank, loaded.name)
     notes.print(f"wrote {len(bank)} negated prompts to {out}", highlight=False, soft_wrap=True)

@@ -108,9 +108,9 @@ def command(
     targets = Builder(loaded, FileSources(loaded)).bank(wanted)
     with progress_bar("encoding the lexicon", plan.prompts) as advance:
         mining = Builder(loaded, progress=advance).mining(spec, targets)
-    save_bank(out, mining.negatives)
+    save_bank(out, mining.negatives, loaded.name)
     if classes_out is not None:
-        save_bank(classes_out, mining.classes)
+        save_bank(classes_out, mining.classes, loaded.name)
     summary = report(mining, targets, quantile, top)
     if as_json:
         print_json(asdict(summary))

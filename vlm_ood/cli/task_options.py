@@ -96,10 +96,11 @@ class FileSources:
         """Read a bank from its file onto the encoder's device.
 
         Raises:
-            FileNotFoundError, StorageError, VectorError: the file can't be read.
+            FileNotFoundError, StorageError, VectorError: the file can't be read, or is of another encoder.
         """
-        bank = load_bank(stored.source)
-        return bank if self.encoder is None else bank.to(self.encoder.device)
+        if self.encoder is None:
+            return load_bank(stored.source)
+        return load_bank(stored.source, self.encoder.name).to(self.encoder.device)
 
     def support(self, stored: StoredSupport, classes: TextBank) -> Support:
         """Read labelled features from a file, or encode the images of a folder with a subfolder per class.

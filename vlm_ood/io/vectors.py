@@ -18,35 +18,49 @@ PathLike = str | os.PathLike[str]
 ALL: Final = slice(None)
 
 
-def bank_file(bank: TextBank) -> bytes:
+def bank_file(bank: TextBank, encoder: str = "") -> bytes:
     """A bank as a safetensors file: tensor `embeddings` (c, d), metadata `names` (a JSON list), `digest` and `content`.
 
-    `digest` is of what made the bank, `content` of its names and vectors, by which an edit of the file is noticed.
+    `digest` is of what made the bank, `content` of its names and vectors, by which an edit of the file is noticed;
+    `encoder`, where it is known, is the name of the encoder that made the vectors.
     """
     content = TextBank(bank.names, bank.embeddings).digest
     metadata = {"names": json.dumps(bank.names), "digest": bank.digest, "content": content}
+    if encoder:
+        metadata["encoder"] = encoder
     return tensors_to_bytes({"embeddings": bank.embeddings}, metadata)
 
 
-def save_bank(path: PathLike, bank: TextBank) -> None:
+def save_bank(path: PathLike, bank: TextBank, encoder: str = "") -> None:
     """Write the file of `bank_file`.
 
     Raises:
         StorageError: the file can't be written.
     """
-    write_bytes(path, bank_file(bank))
+    write_bytes(path, bank_file(bank, encoder))
 
 
-def load_bank(path: PathLike) -> TextBank:
+def load_bank(path: PathLike, encoder: str = "") -> TextBank:
     """Read a bank; without `names` in the file they are "class 0", "class 1", ...
 
     The bank has the digest of what made it, or, where the file was edited since, that of the names and vectors in it.
 
+    Args:
+        path: of the file.
+        encoder: name of the encoder that the vectors must be of, where the file tells theirs.
+
     Raises:
         FileNotFoundError, StorageError: no such file, or a damaged one.
-        VectorError: no tensor `embeddings` with two axes, or `names` that are not one string per row.
+        VectorError: no tensor `embeddings` with two axes, `names` that are not one string per row, or vectors of
+            another encoder.
     """
     tensors, metadata = read_tensors(path)
+    made_by = metadata.get("encoder", "")
+    if encoder and made_by and made_by != encoder:
+        raise VectorError(
+            f"{path} holds vectors of the encoder {made_by}, not of {encoder}: give --encoder {made_by}, or a bank "
+            f"that {encoder} made"
+        )
     embeddings = tensors.get("embeddings")
     if embeddings is None or embeddings.ndim != 2:
         raise VectorError(f"{path} holds {_shapes(tensors)}, a bank needs the tensor 'embeddings' (c, d)")

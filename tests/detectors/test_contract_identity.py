@@ -59,7 +59,7 @@ def other_value(schema: dict[str, Any]) -> Any:
         return not default
     if default is None:
         return 1
-    return default / 2 if isinstance(default, float) else default + 1
+    return max(default / 2, (default + schema.get("minimum", 0)) / 2) if isinstance(default, float) else default + 1
 
 
 def test_state_survives_save_and_load_to_the_last_bit(name: str, world: World, tmp_path: Path) -> None:

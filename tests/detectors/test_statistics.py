@@ -54,13 +54,32 @@ def test_covariance_of_degenerate_images_can_be_inverted(rows: torch.Tensor) -> 
 
 def test_principal_axes_give_the_images_back(world: World) -> None:
     found = statistics_of(world.task)
-    variances, axes = found.axes
-    around = found.images - found.centre
+    squares, axes = found.axes
 
-    assert torch.allclose(around @ axes.T @ axes, around, atol=1e-6)
-    assert torch.allclose((around @ axes.T).var(dim=0), variances)
-    assert (variances.diff() <= 0).all()
-    assert len(variances) <= len(around) - 1
+    assert torch.allclose(found.images @ axes.T @ axes, found.images, atol=1e-6)
+    assert torch.allclose((found.images @ axes.T).square().mean(dim=0), squares)
+    assert torch.allclose(squares.sum(), torch.tensor(1.0).double())
+    assert (squares.diff() <= 0).all()
+    assert len(squares) <= len(found.images)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.1, 1), (0.59, 1), (0.61, 2), (0.91, 2), (1.0, 2)])
+def test_principal_axes_hold_a_share_of_the_squares_and_one_stays_out(share: float, kept: int) -> None:
+    """Six images along one axis, three along another, one along a third."""
+    rows = torch.eye(3)[[0] * 6 + [1] * 3 + [2]]
+    task = vo.Task(TASK.classes, support=vo.Support(vo.ImageFeatures(rows), torch.zeros(10).long()))
+
+    found = statistics_of(task).principal(share)
+
+    assert found.abs().tolist() == torch.eye(3)[:kept].tolist()
+
+
+def test_equal_images_have_one_principal_axis() -> None:
+    support = vo.Support(vo.ImageFeatures(torch.tensor([[0.0, 3, 4]] * 5)), torch.zeros(5).long())
+
+    found = statistics_of(replace(TASK, support=support)).principal(0.5)
+
+    assert found.abs().flatten().tolist() == pytest.approx([0, 0.6, 0.8], abs=1e-6)
 
 
 def test_computed_once_for_the_same_images(world: World) -> None:

@@ -68,11 +68,19 @@ class SupportStatistics:
 
     @cached_property
     def axes(self) -> tuple[Float64[Tensor, " r"], Float64[Tensor, "r d"]]:
-        """Principal axes around `centre`: variances from the largest on, and unit rows; those without variance fall."""
-        around = self.images - self.centre
-        _, spread, axes = torch.linalg.svd(around, full_matrices=False)
-        kept = spread > spread[0] * RANK
-        return spread[kept].square() / max(1, len(around) - 1), axes[kept]
+        """Principal axes around zero: mean squares along them, from the largest on, and unit rows; none of rounding."""
+        squares, axes = torch.linalg.eigh(self.images.T @ self.images / len(self.images))
+        kept = squares > squares[-1] * RANK**2
+        return squares[kept].flip(0), axes.T[kept].flip(0)
+
+    def principal(self, share: float) -> Float64[Tensor, "k d"]:
+        """The first axes that hold this share of the squares of the images, at least one.
+
+        One axis stays out where there are two or more, so that some labelled image lies outside the space too.
+        """
+        squares, axes = self.axes
+        needed = int((squares.cumsum(0) < share * squares.sum()).sum()) + 1
+        return axes[: max(1, min(needed, len(axes) - 1))]
 
 
 def shrunk(rows: Float64[Tensor, "s d"], freedom: int) -> Float64[Tensor, "d d"]:

@@ -19,13 +19,14 @@ from vlm_ood.metrics.ranking import (
     roc_curve,
     tie_share,
 )
-from vlm_ood.metrics.selective import accuracy, aurc, e_aurc, ece
+from vlm_ood.metrics.selective import accuracy, augrc, aurc, e_aurc, ece, risk_coverage_curve
 from vlm_ood.metrics.summary import Summary, summary
 
 __all__ = [
     "Interval",
     "Summary",
     "accuracy",
+    "augrc",
     "aupr_in",
     "aupr_out",
     "aurc",
@@ -39,6 +40,7 @@ __all__ = [
     "fpr_at_ood_recall",
     "fpr_at_tpr",
     "oscr",
+    "risk_coverage_curve",
     "roc_curve",
     "summary",
     "tie_share",

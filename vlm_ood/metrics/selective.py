@@ -1,7 +1,11 @@
-"""Figures of class predictions, and of how well scores tell the right ones from the wrong ones."""
+"""Figures of class predictions, and of how well scores tell the right ones from the wrong ones.
+
+Selective prediction accepts images by score, the lowest first, and abstains from the others. An OOD image has no right
+prediction: give it with `correct` 0 to measure misclassification and OOD together.
+"""
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from vlm_ood.errors import ParameterError, VectorError
 from vlm_ood.metrics.samples import Sample, as_sample, same_length, zeros_and_ones
@@ -22,6 +26,28 @@ def accuracy(predictions: Sample, labels: Sample) -> float:
     return float((predicted == wanted).mean())
 
 
+def risk_coverage_curve(scores: Sample, correct: Sample) -> tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
+    """The share of images accepted, and the share of wrong predictions among them, at every distinct score.
+
+    Images are accepted by score, lowest first; equal scores make one point, and the last accepts all. Coverage times
+    risk is the generalised risk of `augrc`: the share of all images that are accepted and wrong. Source: El-Yaniv and
+    Wiener, "On the Foundations of Noise-free Selective Classification", JMLR 2010.
+
+    Args:
+        scores: (n,), higher is more OOD.
+        correct: (n,), whether each prediction was right; 0 and 1, or booleans.
+
+    Returns:
+        (coverage, risk), each of as many points as there are distinct scores, coverage rising to 1.
+
+    Raises:
+        VectorError: a sample that is empty or not finite, or samples of different length.
+    """
+    errors, images = _by_score(scores, correct)
+    accepted = images.cumsum()
+    return accepted / accepted[-1], errors.cumsum() / accepted
+
+
 def aurc(scores: Sample, correct: Sample) -> float:
     """Area under the risk-coverage curve, in [0, 1], lower is better.
 
@@ -37,11 +63,9 @@ def aurc(scores: Sample, correct: Sample) -> float:
     Raises:
         VectorError: a sample that is empty or not finite, or samples of different length.
     """
-    values, wrong = as_sample(scores, "scores"), 1 - zeros_and_ones(correct)
-    same_length(values, wrong, "scores and correct")
-    _, group, size = np.unique(values, return_inverse=True, return_counts=True)
-    expected = (np.bincount(group, weights=wrong) / size).repeat(size)
-    return float((expected.cumsum() / np.arange(1, len(wrong) + 1)).mean())
+    errors, images = _by_score(scores, correct)
+    expected = (errors / images).repeat(images)
+    return float((expected.cumsum() / np.arange(1, len(expected) + 1)).mean())
 
 
 def e_aurc(scores: Sample, correct: Sample) -> float:
@@ -58,6 +82,28 @@ def e_aurc(scores: Sample, correct: Sample) -> float:
         VectorError: a sample that is empty or not finite, or samples of different length.
     """
     return aurc(scores, correct) - aurc(1 - zeros_and_ones(correct), correct)
+
+
+def augrc(scores: Sample, correct: Sample) -> float:
+    """Area under the generalised risk-coverage curve, in [0, 1/2], lower is better.
+
+    The generalised risk is the share of all images that are accepted with a wrong prediction; its area over coverage is
+    the mean risk that a wrong prediction goes undetected. Unlike `aurc` it doesn't weigh the errors of the few most
+    confident images above all others. Between two scores the curve is a straight line, which is the expectation over
+    the order of images of equal score. So the area is exactly e^2 / 2 + e (1 - e) (1 - a), with e the share of errors
+    and a the `auroc` of wrong against right predictions. Source: Traub et al., "Overcoming Common Flaws in the
+    Evaluation of Selective Classification Systems", NeurIPS 2024, arXiv 2407.01032.
+
+    Args:
+        scores: (n,), higher is more OOD.
+        correct: (n,), whether each prediction was right; 0 and 1, or booleans.
+
+    Raises:
+        VectorError: a sample that is empty or not finite, or samples of different length.
+    """
+    coverage, risk = risk_coverage_curve(scores, correct)
+    undetected = np.append(0.0, coverage * risk)
+    return float(((undetected[1:] + undetected[:-1]) / 2 * np.diff(coverage, prepend=0.0)).sum())
 
 
 def ece(confidences: Sample, correct: Sample, bins: int = 15) -> float:
@@ -85,3 +131,11 @@ def ece(confidences: Sample, correct: Sample, bins: int = 15) -> float:
         raise VectorError(f"{outside} of {len(confidence)} confidences lie outside [0, 1]: give probabilities")
     place: Int64[np.ndarray, " n"] = np.searchsorted(np.arange(1, bins) / bins, confidence)
     return float(np.abs(np.bincount(place, weights=right - confidence)).sum() / len(right))
+
+
+def _by_score(scores: Sample, correct: Sample) -> tuple[Float64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
+    """How many predictions are wrong, and how many there are, at each distinct score, from the lowest up."""
+    values, wrong = as_sample(scores, "scores"), 1 - zeros_and_ones(correct)
+    same_length(values, wrong, "scores and correct")
+    _, group, images = np.unique(values, return_inverse=True, return_counts=True)
+    return np.bincount(group, weights=wrong), images

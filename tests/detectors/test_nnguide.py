@@ -62,5 +62,5 @@ def test_scores_as_pytorch_ood_does(world: World) -> None:
 
 
 def test_fewer_images_than_neighbours_are_refused_with_a_remedy() -> None:
-    with pytest.raises(TaskError, match=r"nnguide with k=4 needs at least 4 labelled images, got 3: .* a smaller k"):
+    with pytest.raises(TaskError, match=r"nnguide needs at least 4 labelled images, got 3: .* a smaller k"):
         vo.create_detector("nnguide", k=4).fit(TASK)

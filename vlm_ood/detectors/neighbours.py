@@ -30,16 +30,14 @@ def _of_block(images: Float[Tensor, "n d"], rows: Float[Tensor, "s d"], k: int, 
     return best
 
 
-def labelled(task: Task, method: str, k: int) -> Float[Tensor, "s d"]:
-    """The vectors of the labelled images on the task's device, not copied there.
+def labelled(task: Task, method: str, least: int) -> Float[Tensor, "s d"]:
+    """The vectors of the labelled images on the task's device, where they are not copied if they lie there.
 
     Raises:
-        TaskError: there are fewer than `k`.
+        TaskError: there are fewer than `least`.
     """
     count = 0 if task.support is None else len(task.support.labels)
-    if task.support is None or count < k:
-        raise TaskError(
-            f"{method} with k={k} needs at least {k} labelled image{'s'[: k > 1]}, got {count}: give more images, or "
-            "a smaller k"
-        )
+    if task.support is None or count < least:
+        remedy = "give more images" + ", or a smaller k" * (least > 1)
+        raise TaskError(f"{method} needs at least {least} labelled image{'s'[: least > 1]}, got {count}: {remedy}")
     return task.support.features.pooled.to(task.classes.embeddings.device)

@@ -60,7 +60,7 @@ def test_ranks_like_the_residual_of_pytorch_ood(world: World) -> None:
     assert_same_order(found, other.predict_features(images))
 
 
-@pytest.mark.parametrize("name", ["residual", "vim"])
+@pytest.mark.parametrize("name", ["residual", "vim", "neco"])
 def test_a_single_labelled_image_is_refused_with_a_remedy(name: str, world: World) -> None:
     support = parts_of(world.task)[2]
     one = replace(world.task, support=vo.Support(support.features[:1], support.labels[:1]))
@@ -69,7 +69,7 @@ def test_a_single_labelled_image_is_refused_with_a_remedy(name: str, world: Worl
         vo.create_detector(name).fit(one)
 
 
-@pytest.mark.parametrize("name", ["residual", "vim"])
+@pytest.mark.parametrize("name", ["residual", "vim", "neco"])
 def test_classes_without_images_are_no_hindrance(name: str, world: World) -> None:
     support = parts_of(world.task)[2]
     few = replace(world.task, support=vo.Support(support.features[:3], support.labels[:3]))

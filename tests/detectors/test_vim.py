@@ -90,7 +90,7 @@ def test_a_larger_share_leaves_less_outside(world: World) -> None:
     assert narrow.alpha < wide.alpha
 
 
-@pytest.mark.parametrize("name", ["residual", "vim"])
+@pytest.mark.parametrize("name", ["residual", "vim", "neco"])
 def test_equal_labelled_images_leave_finite_scores(name: str, world: World) -> None:
     support = parts_of(world.task)[2]
     same = replace(support, features=support.features[[0] * len(support.labels)])

@@ -68,19 +68,28 @@ class SupportStatistics:
 
     @cached_property
     def axes(self) -> tuple[Float64[Tensor, " r"], Float64[Tensor, "r d"]]:
-        """Principal axes around zero: mean squares along them, from the largest on, and unit rows; none of rounding."""
-        squares, axes = torch.linalg.eigh(self.images.T @ self.images / len(self.images))
-        kept = squares > squares[-1] * RANK**2
-        return squares[kept].flip(0), axes.T[kept].flip(0)
+        """`principal_axes` of the images around zero."""
+        return principal_axes(self.images)
 
     def principal(self, share: float) -> Float64[Tensor, "k d"]:
-        """The first axes that hold this share of the squares of the images, at least one.
+        """The first of `axes`, by `holding`.
 
-        One axis stays out where there are two or more, so that some labelled image lies outside the space too.
+        One stays out where there are two or more, so that some labelled image lies outside the space too.
         """
-        squares, axes = self.axes
-        needed = int((squares.cumsum(0) < share * squares.sum()).sum()) + 1
-        return axes[: max(1, min(needed, len(axes) - 1))]
+        return holding(self.axes, share)[: max(1, len(self.axes[1]) - 1)]
+
+
+def principal_axes(rows: Float64[Tensor, "s d"]) -> tuple[Float64[Tensor, " r"], Float64[Tensor, "r d"]]:
+    """Mean squares of the rows along their principal axes, from the largest on, and unit axes; none of rounding."""
+    squares, axes = torch.linalg.eigh(rows.T @ rows / len(rows))
+    kept = squares > squares[-1] * RANK**2
+    return squares[kept].flip(0), axes.T[kept].flip(0)
+
+
+def holding(principal: tuple[Float64[Tensor, " r"], Float64[Tensor, "r d"]], share: float) -> Float64[Tensor, "k d"]:
+    """The first of `principal_axes`, as many as hold this share of the squares."""
+    squares, axes = principal
+    return axes[: int((squares.cumsum(0) < share * squares.sum()).sum()) + 1]
 
 
 def shrunk(rows: Float64[Tensor, "s d"], freedom: int) -> Float64[Tensor, "d d"]:

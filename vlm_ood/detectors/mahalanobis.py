@@ -67,8 +67,8 @@ class Mahalanobis(Detector[tuple[Gaussians, Gaussians | None]]):
     """Distance to the nearest class mean of labelled images, by the spread within classes.
 
     Args:
-        relative: whether the distance to one Gaussian of all labelled images is taken away; better where OOD images
-            resemble the classes (near OOD), worse where they don't.
+        relative: whether the distance to one Gaussian of all labelled images is taken away; better where there are many
+            classes and OOD images resemble them (near OOD), worse where they don't.
     """
 
     paper: ClassVar[str] = (

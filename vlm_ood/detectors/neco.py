@@ -14,13 +14,14 @@ until its classes collapsed to points, known images lie in the space of these po
 - Their code moves the mean to zero and divides each coordinate by its standard deviation first, for most networks. With
   the mean at zero the AUROC is the same here; few images don't tell the deviations, which cost 0.01 of it (mean over
   11 comparisons with two images per class, CLIP ViT-B/32).
-- The largest cosine is positive for CLIP. An image whose cosines are all negative scores above all others, but among
-  such images those in the space come out higher.
+- With CLIP the largest cosine is positive; with `embedded` it need not be, and of a negative one the product would rise
+  with |P x|. Then |P x| is replaced by 2 - |P x|, so that an image outside the space always scores higher.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import torch
 from annotated_types import Gt, Lt
 from jaxtyping import Float
 from torch import Tensor
@@ -71,6 +72,7 @@ class NECO(Detector[Space]):
         return Space(task.classes.embeddings, principal_space(task, self.name, self.share))
 
     def score(self, images: ImageFeatures, state: Space) -> Float[Tensor, " n"]:
-        """Minus the product, in [-1, 1]; higher is more OOD."""
+        """Minus the product, in [-1, 2]; higher is more OOD."""
         inside = (images.pooled @ state.axes.T).square().sum(dim=1).sqrt()
-        return -inside * (images.pooled @ state.classes.T).amax(dim=1)
+        largest = (images.pooled @ state.classes.T).amax(dim=1)
+        return -largest * torch.where(largest > 0, inside, 2 - inside)

@@ -26,6 +26,14 @@ def clip_vectors(shared_data: Path) -> dict[str, vo.ImageFeatures]:
 
 
 @pytest.fixture(scope="session")
+def clip_support(shared_data: Path) -> vo.Support:
+    """Two images of every ImageNet class, rows 0 and 1, which are not in `clip_vectors`."""
+    file = shared_data / "clip-vit-b32-features" / "imagenet-4shot.safetensors"
+    rows = torch.arange(4000) % 4 < 2
+    return vo.Support(vo.ImageFeatures(read(file)[rows]), read(file, "labels")[rows])
+
+
+@pytest.fixture(scope="session")
 def imagenet(shared_data: Path) -> vo.TextBank:
     """The 1000 ImageNet names as CLIP ViT-B/32 reads them."""
     rows = read(shared_data / "clip-vit-b32-features" / "imagenet-text.safetensors", "embeddings")

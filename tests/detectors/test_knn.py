@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import vlm_ood as vo
+from tests.detectors.reference import auroc
 from tests.detectors.world import World, parts_of
 from vlm_ood.detectors import neighbours
 from vlm_ood.detectors.neighbours import largest_products
@@ -100,3 +101,19 @@ def test_no_tensor_is_larger_than_two_blocks(n: int, k: int, monkeypatch: pytest
         largest_products(images, rows, k)
 
     assert max(sizes.seen) <= max(2 * 4096, n * k)  # the answer itself has n k numbers
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, 0.822), (5, 0.838)])
+def test_known_figures_on_real_clip_vectors(
+    k: int,
+    expected: float,
+    clip_vectors: dict[str, vo.ImageFeatures],
+    imagenet: vo.TextBank,
+    clip_support: vo.Support,
+) -> None:
+    """AUROC against SUN397, as it was computed without this project."""
+    fitted = vo.create_detector("knn", k=k).fit(vo.Task(imagenet, support=clip_support))
+
+    figure = auroc(fitted.score(clip_vectors["imagenet"]), fitted.score(clip_vectors["sun"]))
+
+    assert figure == pytest.approx(expected, abs=6e-4)

@@ -8,7 +8,7 @@ is known has a low G, which an overconfident classifier doesn't have.
 Paper: Park et al., "Nearest Neighbor Guidance for Out-of-Distribution Detection", ICCV 2023, arXiv 2309.14888: S = E G
 with the energies of a trained classifier, a hundredth of ImageNet's training images and k = 10. Here the vectors of the
 names are the last layer, and energies are divided by s to be in units of cosines, which changes no order. k is 2, for
-few images: 1 to 5 are within 0.002 of each other (mean AUROC on CLIP ViT-B/32 vectors, 1 to 3 images per class).
+few images: 1 to 3 are within 0.002 of each other (mean AUROC on CLIP ViT-B/32 vectors, 1 to 3 images per class).
 
 Their energies are positive, those of cosines need not be, and the product of two negative numbers would mean "known".
 So a labelled image with E < 0 counts as one with E = 0, and for an image with E(x) < 0 the score is -E(x).

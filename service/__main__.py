@@ -1,7 +1,13 @@
 """`python -m service`: the server with the settings of the environment."""
 
-from service.run import run
-from service.settings import Settings
+import sys
+
+from service.settings import SettingsError, read_settings
+from service.start import serve
 
 if __name__ == "__main__":
-    run(Settings())
+    try:
+        serve(read_settings())
+    except SettingsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Protocol
 
 from service.engine import Draining, NotReady
-
-STARTING_RETRY_S: Final = 5.0
+from service.first_answers import STARTING
+from service.start_time import StartTime
 
 
 class Attended(Protocol):
@@ -32,6 +32,7 @@ class Lifecycle:
     Attributes:
         failure: why the start failed.
         settle: is called at the end of a start, before the first request.
+        start_time: tells how long the start will take.
     """
 
     def __init__(self, drain_s: float) -> None:
@@ -40,6 +41,7 @@ class Lifecycle:
         self._attended: set[Attended] = set()
         self.failure: Exception | None = None
         self.settle: Callable[[], None] = lambda: None
+        self.start_time = StartTime()
 
     @property
     def started(self) -> bool:
@@ -56,7 +58,7 @@ class Lifecycle:
         if self._stopping:
             raise self.draining()
         if not self._started:
-            raise NotReady("the server is starting: its encoders are being loaded", STARTING_RETRY_S)
+            raise NotReady(STARTING, self.start_time.left_s())
 
     def draining(self) -> Draining:
         """The error of a request that comes during a stop, or that it ends."""
@@ -70,6 +72,7 @@ class Lifecycle:
         """
         try:
             await work()
+            self.start_time.end()
             self.settle()
         except Exception as error:
             self.failure = error

@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.descriptors import descriptors_for
 from service.errors import BusyError
-from service.memory import give_memory_back, keep_what_is_loaded
+from service.first_answers import FirstAnswers
+from service.memory import keep_what_is_loaded
 from service.observability import logs
 from service.security.admittance import RESERVE, Admittance, AdmittanceLimits
 from service.security.connections import GuardedProtocol
@@ -23,6 +24,7 @@ from service.security.time_limits import TimeLimits
 from service.server import Server
 from service.services import Services
 from service.settings import Settings, SettingsError
+from service.start_time import StartTime
 from service.storage.database import Database
 from vlm_ood.errors import StorageError, VlmOodError
 
@@ -33,22 +35,28 @@ CUT_S: Final = 0.5  # for the answers to requests that a stop ends
 log = structlog.get_logger("vlm_ood")
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, first: FirstAnswers | None = None, start: StartTime | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun. `/livez` answers while the encoders are loaded.
+
+    Args:
+        settings: of the server.
+        first: answers meanwhile, and hands its sockets over; by default the server makes its own.
+        start: of the process.
 
     Raises:
         SettingsError: other machines can connect and there are no keys.
         SystemExit: with `START_FAILED`, after one line on standard error, where the server can't start: its data can't
             be written, say, or its encoder can't be loaded.
     """
-    give_memory_back()
     logs.configure(settings.log_level)
     app = _app(settings)
-    services_of(app).lifecycle.settle = keep_what_is_loaded
+    lifecycle = services_of(app).lifecycle
+    lifecycle.start_time = start or lifecycle.start_time
+    lifecycle.settle = keep_what_is_loaded
     log.info("serving", host=settings.host, port=settings.port, encoders=settings.encoders, data=str(settings.data))
     server = server_of(app, settings, end_process=True)
-    server.run()
-    failure = services_of(app).lifecycle.failure
+    server.run(first.hand_over() if first is not None else None)
+    failure = lifecycle.failure
     if failure is not None and not isinstance(failure, VlmOodError):
         log.error("the server can't start", exc_info=failure)
     if failure is not None:

@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le
 from platformdirs import user_data_path
@@ -10,9 +10,10 @@ from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationError, mod
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import ceilings
-from service.engine import EngineSettings
 from vlm_ood.errors import InputError
-from vlm_ood.images import ImageLimits
+
+if TYPE_CHECKING:
+    from service.engine import EngineSettings
 
 MIB = 2**20
 
@@ -136,8 +137,11 @@ class Settings(BaseSettings):
         """URL of the database."""
         return self.database_url or f"sqlite:///{self.data / 'vlm-ood.sqlite3'}"
 
-    def engine(self) -> EngineSettings:
-        """The settings of the engine."""
+    def engine(self) -> "EngineSettings":
+        """The settings of the engine, which is imported here: the server answers before it can be."""
+        from service.engine import EngineSettings
+        from vlm_ood.images import ImageLimits
+
         return EngineSettings(
             encoders=self.encoders,
             device=self.device,

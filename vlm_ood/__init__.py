@@ -6,17 +6,38 @@ encoder = vo.load_encoder("embedded")
 bank = vo.text_bank(encoder, ["cat", "dog"])
 fitted = vo.create_detector("mcm").fit(vo.Task(classes=bank))
 scores = fitted.score(encoder.encode_images(images))  # higher is more out-of-distribution
+
+A name is imported when it is first used: the command line, and a server that is to answer at once, import this package
+and can't wait seconds for torch.
 """
 
-from vlm_ood import metrics
-from vlm_ood.background import background_of
-from vlm_ood.calibration import Calibration, calibrate
-from vlm_ood.clipn import no_bank, no_bank_from_templates
-from vlm_ood.detectors import create_detector, detector_names
-from vlm_ood.encoders import load_encoder
-from vlm_ood.negatives import mine_negatives, select_negatives
-from vlm_ood.text.bank import text_bank
-from vlm_ood.types import Background, ImageFeatures, Support, Task, TextBank
+import importlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from vlm_ood import metrics
+    from vlm_ood.background import background_of
+    from vlm_ood.calibration import Calibration, calibrate
+    from vlm_ood.clipn import no_bank, no_bank_from_templates
+    from vlm_ood.detectors import create_detector, detector_names
+    from vlm_ood.encoders import load_encoder
+    from vlm_ood.negatives import mine_negatives, select_negatives
+    from vlm_ood.text.bank import text_bank
+    from vlm_ood.types import Background, ImageFeatures, Support, Task, TextBank
+
+_HOMES: Final = MappingProxyType(
+    {
+        "background": ("background_of",),
+        "calibration": ("Calibration", "calibrate"),
+        "clipn": ("no_bank", "no_bank_from_templates"),
+        "detectors": ("create_detector", "detector_names"),
+        "encoders": ("load_encoder",),
+        "negatives": ("mine_negatives", "select_negatives"),
+        "text.bank": ("text_bank",),
+        "types": ("Background", "ImageFeatures", "Support", "Task", "TextBank"),
+    }
+)
 
 __all__ = [
     "Background",
@@ -37,3 +58,19 @@ __all__ = [
     "select_negatives",
     "text_bank",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name == "metrics":
+        return importlib.import_module("vlm_ood.metrics")
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"vlm_ood.{home}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """Also the names that are not imported yet."""
+    return sorted({*globals(), *__all__})

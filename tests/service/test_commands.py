@@ -39,7 +39,7 @@ def test_the_token_alone_is_on_standard_output() -> None:
 
 def test_options_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Settings] = []
-    monkeypatch.setattr("service.run.run", ran.append)
+    monkeypatch.setattr("service.start.serve", ran.append)
     monkeypatch.setenv("VLM_OOD_PORT", "9000")
     monkeypatch.setenv("VLM_OOD_ENCODERS", "embedded, random:ViT-B-32")
     serve_app = Typer()

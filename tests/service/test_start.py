@@ -37,27 +37,28 @@ def server(tmp_path: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-def wait_for_life(server: "subprocess.Popen[str]", port: int) -> None:
-    """Until it answers; its encoder is being loaded then."""
+def wait_for(server: "subprocess.Popen[str]", port: int, path: str) -> None:
+    """Until it answers 200."""
     while server.poll() is None:
         try:
-            assert httpx.get(f"http://127.0.0.1:{port}/livez", timeout=PATIENCE_S).status_code == 200
+            if httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_S).status_code == 200:
+                return
         except httpx.ConnectError:
             continue
-        return
     pytest.fail("the server ended before it answered")
 
 
 def test_a_start_that_fails_ends_the_process_with_the_reason(server: "subprocess.Popen[str]", port: int) -> None:
-    wait_for_life(server, port)
+    wait_for(server, port, "/livez")
     _, said = server.communicate(timeout=PATIENCE_S)
     assert server.returncode == START_FAILED
     assert said.strip().splitlines()[-1].startswith("error: the server can't start: ")
     assert "no-such-model" in said.strip().splitlines()[-1]
 
 
-def test_a_signal_ends_a_process_that_still_starts(server: "subprocess.Popen[str]", port: int) -> None:
-    wait_for_life(server, port)
+@pytest.mark.parametrize("path", ["/livez", "/metrics"], ids=["before the application", "while encoders are loaded"])
+def test_a_signal_ends_a_process_that_still_starts(server: "subprocess.Popen[str]", port: int, path: str) -> None:
+    wait_for(server, port, path)
     server.send_signal(signal.SIGTERM)
     _, said = server.communicate(timeout=PATIENCE_S)
     assert server.returncode == -signal.SIGTERM

@@ -24,8 +24,8 @@ def command(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error.")] = None,
 ) -> None:
     """Run the HTTP server. Every setting is also an environment variable VLM_OOD_*, see docs/operations.md."""
-    from service.run import run
     from service.settings import read_settings
+    from service.start import serve
 
     settings = read_settings(
         host=host,
@@ -37,4 +37,4 @@ def command(
         insecure=insecure,
         log_level=log_level,
     )
-    run(settings)
+    serve(settings)

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 
-AT_LEAST_S = 1.0
+from service.start_time import AT_LEAST_S, left_s
 
 
 class Outage:
     """Follows one worker: a pause, a start, and then it is ready, until it is lost.
-
-    A start that takes longer than the last one is predicted to take as much longer again, so that waits grow and a
-    caller that keeps to them does not ask for ever.
 
     Args:
         now: in seconds.
@@ -30,8 +27,7 @@ class Outage:
 
     def left_s(self) -> float:
         """Seconds until the worker that is being started takes batches."""
-        since_s = self._now() - self._begins
-        return max(AT_LEAST_S, self._took_s - since_s if since_s < self._took_s else since_s - self._took_s)
+        return left_s(self._took_s, self._now() - self._begins)
 
     def whole_s(self, pause_s: float) -> float:
         """Seconds until a worker takes batches that is started after so many seconds."""

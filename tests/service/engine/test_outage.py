@@ -1,6 +1,7 @@
 """When a worker is predicted to be back."""
 
-from service.engine.schedule.outage import AT_LEAST_S, Outage
+from service.engine.schedule.outage import Outage
+from service.start_time import AT_LEAST_S
 
 
 def test_the_next_start_is_predicted_to_take_as_long_as_the_last() -> None:

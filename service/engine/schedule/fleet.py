@@ -74,6 +74,8 @@ class Fleet:
         self._stopping = True
         for task in self._tasks:
             task.cancel()
+        if self._forks is not None and not self.workers():
+            self._forks.kill()  # the first start waits for its imports, which take seconds
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._forks is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from service.banks.building import Building
@@ -36,11 +37,14 @@ from service.security.waits import OutsideWaits
 from service.settings import Settings
 from service.storage.blobs import Blobs
 from service.storage.database import Database
+from vlm_ood.errors import VlmOodError
 from vlm_ood.io.cache import DiskCache, bank_cache
 
 THREADS_S: Final = 1.0  # that a stop waits for what runs in threads
 BUILDERS: Final = 8  # tasks being built at once; each waits for the engine most of the time
 PARSERS: Final = 4  # further threads for files and previews, so that these don't wait for builders
+
+log = structlog.get_logger("vlm_ood")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Services:
     settings: Settings
     lifecycle: Lifecycle
     engine: Engine
+    building: Building
     registry: CollectorRegistry
     metrics: HttpMetrics
     database: Database
@@ -74,6 +79,15 @@ class Services:
     async def _start(self) -> None:
         await self.blobs.sweep()
         await self.engine.start()
+        for name in self.settings.encoders:
+            await self._share_background(name)
+
+    async def _share_background(self, name: str) -> None:
+        """Make the encoder's background; the first request that needs it tries again where that fails."""
+        try:
+            await self.building.share_background(await self.engine.encoder(name))
+        except VlmOodError as error:
+            log.warning("no background of ordinary images yet", encoder=name, error=str(error))
 
     async def stop(self) -> None:
         """Stop the engine and release threads, connections and the database; a thread that goes on is left."""
@@ -137,6 +151,7 @@ def assemble(settings: Settings, engine: Engine | None = None) -> Services:
         settings=settings,
         lifecycle=Lifecycle(settings.drain_s),
         engine=engine,
+        building=building,
         registry=registry,
         metrics=metrics,
         database=database,

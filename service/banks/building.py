@@ -57,7 +57,7 @@ class Building:
         self,
         tenant: str,
         encoder: EncoderInfo,
-        sources: Sources,
+        sources: Sources | None,
         work: Callable[[Builder], T],
         *,
         mines: bool = False,
@@ -69,7 +69,7 @@ class Building:
         Args:
             tenant: for whom it is done.
             encoder: encodes the text.
-            sources: the stored parts.
+            sources: the stored parts; None where there are none.
             work: called with a builder.
             mines: whether it mines negatives; then it runs in the mining thread.
 
@@ -97,6 +97,15 @@ class Building:
                 own.stop()
                 await asyncio.gather(running, return_exceptions=True)  # the place is free when the thread is
                 raise
+
+    async def share_background(self, encoder: EncoderInfo) -> None:
+        """Make the background, which all tenants share, before a request waits for it; errors as in `run`."""
+        await self.run("", encoder, None, _background)
+
+
+def _background(builder: Builder) -> None:
+    if builder.background is not None:
+        builder.background()
 
 
 def _mined(

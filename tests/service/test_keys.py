@@ -111,7 +111,7 @@ async def test_a_use_that_cannot_be_stored_stops_no_request(keys: KeyStore) -> N
     try:
         assert (await keys.find(token)).tenant == "a"
         assert last_use(keys) is None
-        with pytest.raises(StorageError, match="can.t be written"):
+        with pytest.raises(StorageError, match=r"can.t be written"):
             keys.create("a", ["score"])
     finally:
         event.remove(Pool, "checkout", read_only)

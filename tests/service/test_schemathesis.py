@@ -19,6 +19,7 @@ from service.settings import Settings
 from tests.service.fakes import FakeEngine
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
+PATIENCE_S = 120  # mining a whole lexicon on a busy machine
 WITHIN = settings(
     max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
@@ -39,7 +40,7 @@ def test_no_request_is_a_server_error(tmp_path: Path, mode: GenerationMode) -> N
         def check(case: Any) -> None:
             nonlocal tried
             tried += 1
-            case.call_and_validate(checks=CHECKS)
+            case.call_and_validate(checks=CHECKS, timeout=PATIENCE_S)
 
         try:
             check()

@@ -60,15 +60,17 @@ def test_every_route_that_encodes_tells_the_engine_for_whom(client: TestClient, 
 def test_the_class_names_of_one_tenant_are_encoded_again_for_another(
     client: TestClient, engine: FakeEngine, key: Key
 ) -> None:
+    engine.tenants.clear()  # of the background, which is made at the start
     for tenant in ("a", "b", "b"):
         client.post("/v1/detectors", json={"classes": CLASSES, "method": "mcm"}, headers=key(tenant))
     assert engine.tenants == ["a", "b"]
 
 
 def test_the_background_is_made_once_for_all_tenants(client: TestClient, engine: FakeEngine, key: Key) -> None:
+    assert engine.tenants == [""] * 4  # at the start: words and photographs, for each of two encoders
     for tenant in ("a", "b"):
         client.post("/v1/detectors", json={"classes": CLASSES, "method": "adjusted_energy"}, headers=key(tenant))
-    assert engine.tenants.count("") == 2  # its words and its photographs
+    assert engine.tenants.count("") == 4
 
 
 def test_banks_in_memory_and_on_disk_are_those_of_a_tenant(tmp_path: Path) -> None:

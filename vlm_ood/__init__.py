@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vlm_ood.clipn import no_bank, no_bank_from_templates
     from vlm_ood.detectors import create_detector, detector_names
     from vlm_ood.encoders import load_encoder
+    from vlm_ood.memory import adapting
     from vlm_ood.negatives import mine_negatives, select_negatives
     from vlm_ood.text.bank import text_bank
     from vlm_ood.types import Background, ImageFeatures, Support, Task, TextBank
@@ -33,6 +34,7 @@ _HOMES: Final = MappingProxyType(
         "clipn": ("no_bank", "no_bank_from_templates"),
         "detectors": ("create_detector", "detector_names"),
         "encoders": ("load_encoder",),
+        "memory": ("adapting",),
         "negatives": ("mine_negatives", "select_negatives"),
         "text.bank": ("text_bank",),
         "types": ("Background", "ImageFeatures", "Support", "Task", "TextBank"),
@@ -46,6 +48,7 @@ __all__ = [
     "Support",
     "Task",
     "TextBank",
+    "adapting",
     "background_of",
     "calibrate",
     "create_detector",

@@ -110,6 +110,19 @@ def test_adaneg_is_finite_where_an_image_is_opposite_to_its_name(proxies: str) -
     assert session.score(vo.ImageFeatures(torch.cat([AXES, -AXES]))).isfinite().all()
 
 
+def test_adaneg_scores_in_blocks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = vo.adapting(vo.create_detector("neglabel").fit(world.task), "adaneg")
+    session.score(world.ood_images)
+    start = session.snapshot()
+    whole = session.score(world.id_images)
+    assert len(session) > 1
+
+    monkeypatch.setattr("vlm_ood.memory.adaneg.CELLS", 1)
+    session.restore(start)
+
+    assert torch.allclose(session.score(world.id_images), whole, atol=1e-4)
+
+
 def test_adaneg_needs_neglabel(world: World) -> None:
     with pytest.raises(TaskError, match="not energy: fit neglabel, or use oodd"):
         vo.adapting(vo.create_detector("energy").fit(world.task), "adaneg")

@@ -88,8 +88,9 @@ class AdaNeg(MemoryMethod):
         pooled = images.pooled.to(banks.classes.device)
         names = pooled.to(banks.classes.dtype) @ _names(banks).T
         plain = _log_odds(detector, banks, names)
-        blocks = torch.split(pooled.to(banks.classes.dtype), self._block(memory))
-        adapted = [self._to_proxies(block, banks, memory) for block in blocks]
+        size = self._block(memory)
+        blocks = zip(torch.split(pooled.to(names.dtype), size), torch.split(names, size), strict=True)
+        adapted = [self._to_proxies(*block, banks, memory) for block in blocks]
         by_proxies = _log_odds(detector, banks, torch.cat(adapted))
         scores = _averaged(by_proxies, plain, self.text_weight).float()
         return scores, self._confident(detector, banks, pooled, names, plain)
@@ -97,11 +98,12 @@ class AdaNeg(MemoryMethod):
     def _block(self, memory: Entries) -> int:
         return max(1, CELLS // max(1, len(memory) * (self.per_label + 1)))
 
-    def _to_proxies(self, pooled: Float[Tensor, "n d"], banks: NegativeBanks, memory: Entries) -> Float[Tensor, "n l"]:
+    def _to_proxies(
+        self, pooled: Float[Tensor, "n d"], names: Float[Tensor, "n l"], banks: NegativeBanks, memory: Entries
+    ) -> Float[Tensor, "n l"]:
         """Cosines to all proxies; where no image is kept for a label, that to its name."""
-        cosines = pooled @ _names(banks).T
         if not len(memory):
-            return cosines
+            return names
         rows, places = torch.unique(memory.labels, return_inverse=True)  # labels that have images
         ranks = memory.ranks + 1
         members = pooled.new_zeros(len(rows), int(ranks.max()) + 1, pooled.shape[1])  # the name, then the images
@@ -113,6 +115,7 @@ class AdaNeg(MemoryMethod):
         pairs = members @ members.mT
         lengths = torch.einsum("nlk,lkj,nlj->nl", weights, pairs, weights).clamp(min=0).sqrt()
         tiny = torch.finfo(lengths.dtype).tiny
+        cosines = names.clone()
         cosines[:, rows] = ((weights * products).sum(dim=-1) / lengths.clamp(min=tiny)).clamp(-1, 1)
         return cosines
 

@@ -18,6 +18,7 @@ class MethodView(Answered):
     uses: Annotated[list[str], Field(description="Parts that it reads where they are given.")]
     needs_patches: bool
     min_classes: int
+    min_images: Annotated[int, Field(description="Labelled images that it needs in all.")]
     min_images_per_class: Annotated[
         int, Field(description="Labelled images that each class must have; 0 where only their total counts.")
     ]

@@ -67,5 +67,5 @@ def test_blocks_give_what_one_matrix_gives(world: World, monkeypatch: pytest.Mon
 def test_no_labelled_image_is_refused_with_a_remedy() -> None:
     nothing = vo.Support(vo.ImageFeatures(torch.empty(0, 3)), torch.empty(0, dtype=torch.long))
 
-    with pytest.raises(TaskError, match=r"relation needs at least 1 labelled image, got 0: give more images"):
+    with pytest.raises(TaskError, match=r"relation needs at least 1 labelled image, got 0: add images"):
         vo.create_detector("relation").fit(vo.Task(BANK, support=nothing))

@@ -5,7 +5,7 @@ from vlm_ood.detectors import detector_names
 from vlm_ood.detectors.mcm import MCM
 from vlm_ood.errors import ParameterError, UnknownNameError
 from vlm_ood.evaluation.methods import available_methods, parse_method
-from vlm_ood.types import Task, TextBank
+from vlm_ood.types import ImageFeatures, Support, Task, TextBank
 
 TASK = Task(TextBank(("a", "b"), torch.eye(2)))
 
@@ -50,3 +50,16 @@ def test_methods_that_compare_classes_are_skipped_for_one_class() -> None:
 
     assert "max_cosine" in methods
     assert skipped["mcm"] == "needs at least 2 classes"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 16])
+def test_whatever_the_number_of_labelled_images_every_available_method_can_be_fitted(count: int) -> None:
+    features = torch.randn(count, 2, generator=torch.Generator().manual_seed(count))
+    task = Task(TASK.classes, support=Support(ImageFeatures(features), torch.arange(count) % 2))
+
+    methods, skipped = available_methods(task)
+
+    assert all(detector.fit(task) for detector in methods.values())
+    assert "knn" in methods
+    assert ("react" in methods) == (count >= 16)
+    assert count > 1 or "needs at least 2 labelled images, got 1" in skipped["vim"]

@@ -78,6 +78,9 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         for colour in colours:
             (tmp_path / folder / f"{colour}.png").write_bytes(png(colour))
+    for name, colour in {"cat": "red", "dog": "blue"}.items():
+        (tmp_path / "labelled" / name).mkdir(parents=True)
+        (tmp_path / "labelled" / name / "a.png").write_bytes(png(colour))
     (tmp_path / "cat.png").write_bytes(png("red"))
     (tmp_path / "rocket.jpg").write_bytes(png("lime"))
     vectors = torch.eye(4)
@@ -94,7 +97,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
             timeout=300,
         )
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr
-    assert len(commands.splitlines()) == 7
+    assert len(commands.splitlines()) == 8
     assert "Warning" not in ran.stderr
     assert '"results"' in ran.stdout
     assert (tmp_path / "out" / "index.html").is_file()

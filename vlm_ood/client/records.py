@@ -114,6 +114,7 @@ class MethodInfo:
     needs_patches: bool
     min_classes: int
     parameters: Mapping[str, Any]
+    min_images: int = 0
     min_images_per_class: int = 0
 
 

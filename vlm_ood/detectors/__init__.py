@@ -27,6 +27,7 @@ def describe(name: str) -> dict[str, Any]:
         "uses": sorted(cls.uses),
         "needs_patches": cls.outputs.patches,
         "min_classes": cls.min_classes,
+        "min_images": cls.min_images,
         "min_images_per_class": cls.min_images_per_class,
         "parameters": registry.schema(name),
     }

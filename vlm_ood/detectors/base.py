@@ -81,8 +81,9 @@ class Detector(ABC, Generic[State]):
 
     The class variables say what it is: `name` (its registered name), `paper` (authors, title, venue, year, arXiv
     number), `needs` (the parts of a Task beyond the classes that it can't do without), `uses` (those that it reads
-    where they are given), `outputs` (what it reads of an image), `min_classes`, `min_images_per_class` (labelled images
-    that each class must have; 0 where only their total counts), `reads_classes` (False for one that compares images
+    where they are given), `outputs` (what it reads of an image), `min_classes`, `min_images` and
+    `min_images_per_class` (labelled images in all, and of each class), `with_fewer_images` (what else a caller with
+    fewer can do), `reads_classes` (False for one that compares images
     with the labelled images alone, never with the vectors of the classes).
     """
 
@@ -94,7 +95,9 @@ class Detector(ABC, Generic[State]):
     uses: ClassVar[frozenset[str]] = frozenset()
     outputs: ClassVar[Outputs] = POOLED
     min_classes: ClassVar[int] = 2
+    min_images: ClassVar[int] = 0
     min_images_per_class: ClassVar[int] = 0
+    with_fewer_images: ClassVar[str] = "use knn, which works with any number"
     reads_classes: ClassVar[bool] = True
 
     @classmethod
@@ -138,19 +141,30 @@ class Detector(ABC, Generic[State]):
                 "add a class, or use max_cosine, which works with one"
             )
 
+    @property
+    def images_needed(self) -> int:
+        """Labelled images that the method needs in all, with its parameters."""
+        return self.min_images
+
     def check_images(self, task: Task) -> None:
-        """Raise a TaskError when a class has fewer labelled images than the method needs."""
-        least = self.min_images_per_class
-        if task.support is None or not least:
+        """Raise a TaskError when there are fewer labelled images, in all or of a class, than the method needs."""
+        if task.support is None:
             return
+        count, wanted = len(task.support.labels), self.images_needed
+        if count < wanted:
+            raise TaskError(
+                f"{self.name} needs at least {wanted} labelled image{'s'[: wanted > 1]}, got {count}: add images, or "
+                f"{self.with_fewer_images}"
+            )
+        least = self.min_images_per_class
         counts = torch.bincount(task.support.labels, minlength=len(task.classes)).tolist()
         few = [f"{name} ({count})" for name, count in zip(task.classes.names, counts, strict=True) if count < least]
         if few:
             shown = ", ".join(few[:5]) + (", ..." if len(few) > 5 else "")
             raise TaskError(
                 f"{self.name} needs at least {least} labelled image{'s'[: least > 1]} per class, and {len(few)} of "
-                f"{len(counts)} classes have fewer: {shown}: add images, leave out these classes, or use knn, which "
-                "works with any number"
+                f"{len(counts)} classes have fewer: {shown}: add images, leave out these classes, or "
+                f"{self.with_fewer_images}"
             )
 
 

@@ -41,17 +41,19 @@ class KNN(Detector[Float[Tensor, "s d"]]):
     needs: ClassVar[frozenset[str]] = frozenset({"support"})
     reads_classes: ClassVar[bool] = False
     min_classes: ClassVar[int] = 1
+    with_fewer_images: ClassVar[str] = "give a smaller k"
 
     k: Annotated[int, Ge(1), Le(10_000)] = 1
     average: bool = False
 
-    def learn(self, task: Task) -> Float[Tensor, "s d"]:
-        """The vectors of the labelled images.
+    @property
+    def images_needed(self) -> int:
+        """`k`."""
+        return self.k
 
-        Raises:
-            TaskError: fewer labelled images than `k`.
-        """
-        return labelled(task, self.name, self.k)
+    def learn(self, task: Task) -> Float[Tensor, "s d"]:
+        """The vectors of the labelled images."""
+        return labelled(task)
 
     def score(self, images: ImageFeatures, state: Float[Tensor, "s d"]) -> Float[Tensor, " n"]:
         """Minus the cosine, in [-1, 1]; higher is more OOD."""

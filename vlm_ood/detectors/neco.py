@@ -59,17 +59,14 @@ class NECO(Detector[Space]):
         "Ammar et al., NECO: NEural Collapse Based Out-of-distribution detection, ICLR 2024, arXiv:2310.06823"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"support"})
+    min_images: ClassVar[int] = 2
     min_classes: ClassVar[int] = 1
 
     share: Annotated[float, Gt(0), Lt(1)] = 0.9
 
     def learn(self, task: Task) -> Space:
-        """The classes and the axes of the principal space.
-
-        Raises:
-            TaskError: fewer than two labelled images.
-        """
-        return Space(task.classes.embeddings, principal_space(task, self.name, self.share))
+        """The classes and the axes of the principal space."""
+        return Space(task.classes.embeddings, principal_space(task, self.share))
 
     def score(self, images: ImageFeatures, state: Space) -> Float[Tensor, " n"]:
         """Minus the product, in [-1, 2]; higher is more OOD."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlm_ood.errors import TaskError
-from vlm_ood.types import Task
+from vlm_ood.types import REMEDIES, Task
 
 CELLS: Final = 2**22  # products in memory at once, 16 MiB; more is no faster (benchmarks/neighbours.py)
 ROWS: Final = 256  # images in a block; with more, a block of labelled images would be short
@@ -30,14 +30,12 @@ def _of_block(images: Float[Tensor, "n d"], rows: Float[Tensor, "s d"], k: int, 
     return best
 
 
-def labelled(task: Task, method: str, least: int) -> Float[Tensor, "s d"]:
+def labelled(task: Task) -> Float[Tensor, "s d"]:
     """The vectors of the labelled images on the task's device, where they are not copied if they lie there.
 
     Raises:
-        TaskError: there are fewer than `least`.
+        TaskError: the task has none.
     """
-    count = 0 if task.support is None else len(task.support.labels)
-    if task.support is None or count < least:
-        remedy = "give more images" + ", or a smaller k" * (least > 1)
-        raise TaskError(f"{method} needs at least {least} labelled image{'s'[: least > 1]}, got {count}: {remedy}")
+    if task.support is None:
+        raise TaskError(f"labelled images are needed: vo.Task(classes=..., {REMEDIES['support']})")
     return task.support.features.pooled.to(task.classes.embeddings.device)

@@ -57,17 +57,19 @@ class NNGuide(Detector[Guides]):
     )
     needs: ClassVar[frozenset[str]] = frozenset({"support"})
     min_classes: ClassVar[int] = 1
+    with_fewer_images: ClassVar[str] = "give a smaller k"
 
     k: Annotated[int, Ge(1), Le(10_000)] = 2
     scale: Annotated[float, Ge(1), Le(1000)] = 100.0
 
-    def learn(self, task: Task) -> Guides:
-        """Scale the labelled images by their energies.
+    @property
+    def images_needed(self) -> int:
+        """`k`."""
+        return self.k
 
-        Raises:
-            TaskError: fewer labelled images than `k`.
-        """
-        classes, images = task.classes.embeddings, labelled(task, self.name, self.k)
+    def learn(self, task: Task) -> Guides:
+        """Scale the labelled images by their energies."""
+        classes, images = task.classes.embeddings, labelled(task)
         return Guides(classes, images * self._closeness(images, classes).clamp(min=0)[:, None])
 
     def score(self, images: ImageFeatures, state: Guides) -> Float[Tensor, " n"]:

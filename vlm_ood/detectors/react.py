@@ -29,7 +29,6 @@ from torch.nn import functional
 from vlm_ood.detectors.base import Detector, register
 from vlm_ood.detectors.energy import energy
 from vlm_ood.detectors.statistics import statistics_of
-from vlm_ood.errors import TaskError
 from vlm_ood.types import ImageFeatures, Task
 
 LEAST_IMAGES: Final = 16  # in total; with 8 the limits cut known images too, and 0.02 AUROC is lost
@@ -67,22 +66,14 @@ class ReAct(Detector[Limits]):
         "Sun et al., ReAct: Out-of-distribution Detection With Rectified Activations, NeurIPS 2021, arXiv:2111.12797"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"support"})
+    min_images: ClassVar[int] = LEAST_IMAGES
 
     quantile: Annotated[float, Ge(0.6), Le(1)] = 0.95
     scale: Annotated[float, Ge(1), Le(1000)] = 100.0
 
     def learn(self, task: Task) -> Limits:
-        """The limits of each coordinate, interpolated between images.
-
-        Raises:
-            TaskError: fewer than `LEAST_IMAGES` labelled images.
-        """
+        """The limits of each coordinate, interpolated between images."""
         known, classes = statistics_of(task), task.classes.embeddings
-        if len(known.images) < LEAST_IMAGES:
-            raise TaskError(
-                f"{self.name} needs at least {LEAST_IMAGES} labelled images in total, for the limits of coordinates, "
-                f"got {len(known.images)}: add images of any class, or use knn, which works with any number"
-            )
         lowest, highest = torch.cat([self._range(part) for part in torch.split(known.images, COLUMNS, dim=1)], dim=1)
         return Limits(classes, lowest.to(classes), highest.to(classes))
 

@@ -57,17 +57,14 @@ class Relation(Detector[Related]):
         "NeurIPS 2023, arXiv:2301.12321"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"support"})
+    min_images: ClassVar[int] = 1
 
     power: Annotated[float, Ge(1), Le(100)] = 8.0
     scale: Annotated[float, Ge(1), Le(1000)] = 20.0
 
     def learn(self, task: Task) -> Related:
-        """The labelled images and the probabilities of their classes.
-
-        Raises:
-            TaskError: no labelled image.
-        """
-        classes, images = task.classes.embeddings, labelled(task, self.name, 1)
+        """The labelled images and the probabilities of their classes."""
+        classes, images = task.classes.embeddings, labelled(task)
         return Related(classes, images, self._probabilities(images, classes))
 
     def score(self, images: ImageFeatures, state: Related) -> Float[Tensor, " n"]:

@@ -26,19 +26,11 @@ from torch import Tensor
 
 from vlm_ood.detectors.base import Detector, register
 from vlm_ood.detectors.statistics import statistics_of
-from vlm_ood.errors import TaskError
 from vlm_ood.types import ImageFeatures, Task
 
 
-def principal_space(task: Task, method: str, share: float) -> Float[Tensor, "k d"]:
-    """`SupportStatistics.principal`, in fp32 on the task's device.
-
-    Raises:
-        TaskError: fewer than two labelled images.
-    """
-    count = 0 if task.support is None else len(task.support.labels)
-    if count < 2:
-        raise TaskError(f"{method} needs at least 2 labelled images, got {count}: add images, or use knn")
+def principal_space(task: Task, share: float) -> Float[Tensor, "k d"]:
+    """`SupportStatistics.principal`, in fp32 on the task's device."""
     return statistics_of(task).principal(share).to(task.classes.embeddings)
 
 
@@ -62,18 +54,15 @@ class Residual(Detector[Float[Tensor, "k d"]]):
         "Wang et al., ViM: Out-Of-Distribution with Virtual-logit Matching, CVPR 2022, arXiv:2203.10807"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"support"})
+    min_images: ClassVar[int] = 2
     min_classes: ClassVar[int] = 1
     reads_classes: ClassVar[bool] = False
 
     share: Annotated[float, Gt(0), Lt(1)] = 0.9
 
     def learn(self, task: Task) -> Float[Tensor, "k d"]:
-        """The axes of the principal space.
-
-        Raises:
-            TaskError: fewer than two labelled images.
-        """
-        return principal_space(task, self.name, self.share)
+        """The axes of the principal space."""
+        return principal_space(task, self.share)
 
     def score(self, images: ImageFeatures, state: Float[Tensor, "k d"]) -> Float[Tensor, " n"]:
         """The norm of the residual, in [0, 1]; higher is more OOD."""

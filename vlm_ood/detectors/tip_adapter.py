@@ -74,7 +74,7 @@ class TipAdapter(Detector[Cache]):
         """The vectors of names and images, and what each image counts."""
         found, classes = statistics_of(task), task.classes.embeddings
         shares = (1 / found.counts)[found.labels]
-        return Cache(classes, labelled(task, self.name, 1), found.labels.to(classes.device), shares.to(classes))
+        return Cache(classes, labelled(task), found.labels.to(classes.device), shares.to(classes))
 
     def score(self, images: ImageFeatures, state: Cache) -> Float[Tensor, " n"]:
         """The free energy of the joint logits, in units of cosines; higher is more OOD."""

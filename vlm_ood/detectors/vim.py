@@ -64,19 +64,16 @@ class ViM(Detector[Matched]):
         "Wang et al., ViM: Out-Of-Distribution with Virtual-logit Matching, CVPR 2022, arXiv:2203.10807"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"support"})
+    min_images: ClassVar[int] = 2
     min_classes: ClassVar[int] = 1
 
     scale: Annotated[float, Ge(1), Le(1000)] = 100.0
     share: Annotated[float, Gt(0), Lt(1)] = 0.9
 
     def learn(self, task: Task) -> Matched:
-        """Find the principal space and match alpha.
-
-        Raises:
-            TaskError: fewer than two labelled images.
-        """
+        """Find the principal space and match alpha."""
         classes = task.classes.embeddings
-        axes = principal_space(task, self.name, self.share)
+        axes = principal_space(task, self.share)
         known = statistics_of(task)
         alpha = largest_cosine(known.images, classes) / expected_residual(known, known.principal(self.share))
         return Matched(classes, axes, alpha)
